@@ -1,0 +1,83 @@
+-- SPDX-License-Identifier: MIT
+-- The tables. What a column means stands beside it; the functions that may change it are in functions/.
+-- Nothing here names a state in an index: a completing UPDATE changes no indexed column, so it is a
+-- heap-only update and leaves no dead index entry behind.
+
+CREATE TYPE pgmill.priority AS ENUM ('LOW', 'MEDIUM', 'HIGH', 'CRITICAL');
+CREATE TYPE pgmill.state AS ENUM ('ready', 'running', 'completed', 'cancelled', 'failed');
+
+CREATE DOMAIN pgmill.label AS text COLLATE "C"
+  CONSTRAINT label CHECK (VALUE ~ '^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$');
+
+CREATE TABLE pgmill.tasks (
+  id           uuid PRIMARY KEY,                -- UUIDv7: carries the creation time
+  claim_no     bigint NOT NULL DEFAULT 0,       -- rises at every claim; one third of the fence
+  worker       uuid,                            -- who claimed it last
+  due_at       timestamptz NOT NULL,            -- not before; its place in the line
+  scheduled_at timestamptz,                     -- as the client gave it
+  created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+  started_at   timestamptz,                     -- of the last attempt
+  finished_at  timestamptz,
+  paused_at    timestamptz,                     -- flag: paused since; survives rescue and drain
+  cancel_at    timestamptz,                     -- flag: cancel asked for at
+  timeout      interval CHECK (timeout > interval '0'),  -- NULL: the handler's
+  priority     pgmill.priority NOT NULL,
+  state        pgmill.state NOT NULL DEFAULT 'ready',
+  attempt      int NOT NULL DEFAULT 0,          -- blamed runs, the running one included
+  max_attempts int CHECK (max_attempts BETWEEN 1 AND 1000),  -- NULL: the handler's, filled in at the claim
+  ready        boolean NOT NULL DEFAULT true,   -- state = 'ready' and not paused: may be claimed
+  queue        pgmill.label NOT NULL,
+  name         pgmill.label NOT NULL,
+  tags         text[] NOT NULL DEFAULT '{}',
+  payload      jsonb NOT NULL,
+  result       jsonb,
+  errors       jsonb NOT NULL DEFAULT '[]'      -- one object per blamed attempt
+) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.05);
+
+CREATE INDEX tasks_ready ON pgmill.tasks (queue, priority, due_at, id) WHERE ready;
+
+-- Queues that somebody configured; a queue without a row is open and unlimited.
+CREATE TABLE pgmill.queues (
+  name        pgmill.label PRIMARY KEY,
+  paused      boolean NOT NULL DEFAULT false,
+  max_running int CHECK (max_running >= 0)      -- across all hosts; NULL: no limit
+);
+
+-- Worker processes, one row per life. lock_key is held as a session advisory lock for as long as it lives.
+CREATE SEQUENCE pgmill.lock_keys AS int CYCLE;
+CREATE TABLE pgmill.workers (
+  id            uuid PRIMARY KEY,               -- UUIDv7
+  instance      text NOT NULL,                  -- worker@INSTANCE
+  host          text NOT NULL,
+  pid           int NOT NULL,
+  version       text NOT NULL,
+  queues        text[] NOT NULL,
+  names         text[] NOT NULL,
+  grace         interval NOT NULL,              -- silent for so long: its tasks go to others
+  lock_key      int NOT NULL DEFAULT nextval('pgmill.lock_keys'),
+  backend_pid   int,                            -- its present session
+  backend_start timestamptz,
+  started_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+  ended_at      timestamptz
+);
+
+-- One narrow row per living worker, written every turn of its loop.
+-- held lists every task it may be running (a superset: ended ones leave it with the next finish); the first
+-- `started` of them are those whose programs may have begun, the ones a crash is blamed on.
+CREATE TABLE pgmill.heartbeats (
+  worker  uuid PRIMARY KEY REFERENCES pgmill.workers,
+  beat    bigint NOT NULL DEFAULT 0,
+  at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+  started int NOT NULL DEFAULT 0,
+  dead    boolean NOT NULL DEFAULT false,       -- the tombstone: never goes back to false
+  held    uuid[] NOT NULL DEFAULT '{}'
+) WITH (fillfactor = 25, autovacuum_vacuum_threshold = 200, autovacuum_vacuum_scale_factor = 0);
+ALTER TABLE pgmill.heartbeats ALTER held SET STORAGE EXTERNAL;  -- random bytes: do not try to compress
+
+-- Who sleeps and wants to be told of a new task. Losing it in a crash costs one poll.
+CREATE UNLOGGED TABLE pgmill.sleepers (
+  worker uuid NOT NULL,
+  queue  text COLLATE "C" NOT NULL,
+  names  text[] NOT NULL,
+  PRIMARY KEY (queue, worker)
+) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 200, autovacuum_vacuum_scale_factor = 0);

@@ -1,0 +1,100 @@
+-- SPDX-License-Identifier: MIT
+-- The claim. Serialised per queue by an advisory lock: no two sessions compete for rows, so the order is exact,
+-- limits hold across hosts, and a batch costs one short scan from where the last one stopped.
+
+DO $$
+BEGIN
+  IF to_regtype('pgmill.claimed') IS NULL THEN
+    CREATE TYPE pgmill.claimed AS (id uuid, claim_no bigint, priority pgmill.priority, due_at timestamptz);
+  END IF;
+END
+$$;
+
+-- queue      the line to take from
+-- worker     who asks; without a living heartbeat row it gets an error (PM001)
+-- names      the tasks it has handlers for; tries, in parallel: their handlers' max_attempts
+-- slots      how many at most
+-- after_due, after_id   per priority, lowest first: the position to go on from (-infinity: from the start)
+-- Commits asynchronously, so that the queue's lock is never held through a flush. A claim is therefore proven
+-- only by a later durable commit of the same session (pgmill.finish): nothing may start before that.
+CREATE OR REPLACE FUNCTION pgmill.claim(
+  queue text, worker uuid, names text[], tries int[], slots int, after_due timestamptz[], after_id uuid[]
+) RETURNS SETOF pgmill.claimed
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_variable
+DECLARE
+  levels pgmill.priority[] := enum_range(NULL::pgmill.priority);
+  clock timestamptz;
+  closed boolean;
+  max_running int;
+  batch pgmill.claimed[];
+  got pgmill.claimed[] := '{}';
+BEGIN
+  -- In the body: a SET clause on the function is undone before the commit.
+  PERFORM set_config('synchronous_commit', 'off', true), set_config('lock_timeout', '2s', true);
+  PERFORM pg_advisory_xact_lock(pgmill.lock_class('queue'), hashtext(queue));
+  clock := clock_timestamp();  -- read under the lock
+
+  SELECT q.paused, q.max_running INTO closed, max_running FROM pgmill.queues q WHERE q.name = queue;
+  IF closed THEN
+    RETURN;
+  END IF;
+  IF max_running IS NOT NULL THEN
+    slots := least(slots, max_running - pgmill.running(queue));
+  END IF;
+
+  FOR level IN REVERSE cardinality(levels)..1 LOOP
+    EXIT WHEN slots <= 0;
+    WITH pick AS MATERIALIZED (
+      SELECT t.id FROM pgmill.tasks t
+      WHERE t.ready AND t.queue = claim.queue AND t.priority = levels[level]
+        AND (t.due_at, t.id) > (after_due[level], after_id[level]) AND t.due_at <= clock
+        AND t.name = ANY (names)
+      ORDER BY t.due_at, t.id
+      LIMIT slots
+      FOR NO KEY UPDATE SKIP LOCKED  -- a client's open transaction: neither claimed nor waited for
+    ), taken AS (
+      UPDATE pgmill.tasks t
+      SET state = 'running', ready = false, worker = claim.worker, claim_no = t.claim_no + 1,
+          attempt = t.attempt + 1, started_at = clock,
+          max_attempts = coalesce(t.max_attempts, tries[array_position(names, t.name::text)])
+      FROM pick WHERE t.id = pick.id
+      RETURNING t.id, t.claim_no, t.priority, t.due_at
+    )
+    SELECT array_agg((id, claim_no, priority, due_at)::pgmill.claimed ORDER BY due_at, id) INTO batch FROM taken;
+    got := got || coalesce(batch, '{}');
+    slots := slots - coalesce(cardinality(batch), 0);
+  END LOOP;
+
+  IF cardinality(got) > 0 THEN
+    UPDATE pgmill.heartbeats h
+    SET held = h.held || ARRAY(SELECT u.id FROM unnest(got) u)
+    WHERE h.worker = claim.worker AND NOT h.dead;
+    IF NOT FOUND THEN
+      RAISE EXCEPTION 'worker % is not registered, or was given up as dead', worker USING ERRCODE = 'PM001';
+    END IF;
+  END IF;
+  RETURN QUERY SELECT * FROM unnest(got);
+END
+$$;
+
+-- How many of a queue's tasks run now, on all hosts. Exact under the queue's lock.
+CREATE OR REPLACE FUNCTION pgmill.running(queue text) RETURNS int
+LANGUAGE sql STABLE AS $$
+  SELECT count(DISTINCT t.id)::int
+  FROM pgmill.heartbeats h CROSS JOIN LATERAL unnest(h.held) AS u (id)
+  JOIN pgmill.tasks t ON t.id = u.id AND t.worker = h.worker AND t.state = 'running' AND t.queue = running.queue
+$$;
+
+-- What the worker holds and does not know yet: the rest of a claim's answer, without the queue's lock.
+CREATE OR REPLACE FUNCTION pgmill.claimed_tasks(worker uuid, known uuid[])
+RETURNS TABLE (id uuid, claim_no bigint, queue text, name text, attempt int, max_attempts int, timeout float8,
+               payload text, started boolean)
+LANGUAGE sql STABLE AS $$
+  SELECT t.id, t.claim_no, t.queue, t.name, t.attempt, t.max_attempts, extract(epoch FROM t.timeout)::float8,
+         t.payload::text, u.n <= h.started
+  FROM pgmill.heartbeats h CROSS JOIN LATERAL unnest(h.held) WITH ORDINALITY AS u (id, n)
+  JOIN pgmill.tasks t ON t.id = u.id AND t.worker = h.worker AND t.state = 'running'
+  WHERE h.worker = claimed_tasks.worker AND t.id <> ALL (known)
+  ORDER BY u.n
+$$;

@@ -1,0 +1,96 @@
+-- SPDX-License-Identifier: MIT
+-- How a run ends. Every write is fenced by (id, claim_no, worker): after a crash of the database a claim_no can
+-- repeat, and a worker that was given up must not touch what others run now.
+
+-- The state a run leaves its task in. outcome:
+--   completed   it did its work
+--   failed      it failed and must not be tried again
+--   retry       it failed; again, while attempts are left
+--   deferred    not its fault (EX_TEMPFAIL): again later, not counted
+--   returned    it never began, or was interrupted by its worker: back in line, not counted
+CREATE OR REPLACE FUNCTION pgmill.state_after(outcome text, attempt int, max_attempts int, cancel_at timestamptz)
+RETURNS pgmill.state
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  SELECT CASE
+    WHEN outcome = 'completed' THEN 'completed'
+    WHEN outcome = 'failed' OR outcome = 'retry' AND attempt >= max_attempts THEN 'failed'
+    WHEN cancel_at IS NOT NULL THEN 'cancelled'
+    ELSE 'ready'
+  END::pgmill.state
+$$;
+
+-- Ends runs of one worker; arrays in parallel. error: an object for errors[], to which attempt, worker and
+-- time are added, or NULL; delay: seconds until it is due again, NULL to keep its place. A row that another session holds is left for the next call. verdict:
+--   done      written
+--   refused   the fence does not match: it is no longer this worker's
+--   locked    somebody's open transaction holds it: send it again
+CREATE OR REPLACE FUNCTION pgmill.end_runs(
+  worker uuid, ids uuid[], claim_nos bigint[], outcomes text[], results text[], errors text[], delays float8[]
+) RETURNS TABLE (id uuid, verdict text)
+LANGUAGE sql VOLATILE AS $$
+  WITH given AS MATERIALIZED (
+    SELECT * FROM unnest(ids, claim_nos, outcomes, results, errors, delays)
+      AS u (id, claim_no, outcome, result, error, delay)
+  ), mine AS MATERIALIZED (
+    SELECT t.id FROM given g JOIN pgmill.tasks t
+      ON t.id = g.id AND t.claim_no = g.claim_no AND t.worker = end_runs.worker AND t.state = 'running'
+  ), locked AS MATERIALIZED (
+    SELECT t.id, t.attempt, pgmill.state_after(g.outcome, t.attempt, t.max_attempts, t.cancel_at) AS state,
+           g.outcome IN ('deferred', 'returned') AS unblamed, g.result, g.error,
+           clock_timestamp() + make_interval(secs => g.delay) AS again_at
+    FROM given g JOIN pgmill.tasks t
+      ON t.id = g.id AND t.claim_no = g.claim_no AND t.worker = end_runs.worker AND t.state = 'running'
+    ORDER BY t.id
+    FOR NO KEY UPDATE OF t SKIP LOCKED
+  ), written AS (
+    UPDATE pgmill.tasks t SET
+      state       = l.state,
+      ready       = l.state = 'ready' AND t.paused_at IS NULL,
+      due_at      = CASE WHEN l.state = 'ready' THEN coalesce(l.again_at, t.due_at) ELSE t.due_at END,
+      attempt     = t.attempt - l.unblamed::int,
+      started_at  = CASE WHEN l.unblamed AND t.attempt = 1 AND l.again_at IS NULL THEN NULL ELSE t.started_at END,
+      finished_at = CASE WHEN l.state <> 'ready' THEN clock_timestamp() END,
+      result      = l.result::jsonb,
+      errors      = CASE WHEN l.error IS NULL THEN t.errors ELSE t.errors || (jsonb_build_object(
+                      'attempt', t.attempt, 'worker', t.worker,
+                      'at', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+                    ) || l.error::jsonb) END
+    FROM locked l WHERE t.id = l.id
+    RETURNING t.id
+  )
+  SELECT g.id, CASE WHEN w.id IS NOT NULL THEN 'done' WHEN m.id IS NOT NULL THEN 'locked' ELSE 'refused' END
+  FROM given g LEFT JOIN written w ON w.id = g.id LEFT JOIN mine m ON m.id = g.id
+$$;
+
+-- One turn of a worker: end what ended and give a sign of life, in one durable transaction. Its commit proves
+-- every claim that this session made before. Programs of all tasks held may have begun after it: they count as
+-- started, but for the `waiting` ones that are named as not begun.
+CREATE OR REPLACE FUNCTION pgmill.finish(
+  worker uuid, ids uuid[], claim_nos bigint[], outcomes text[], results text[], errors text[], delays float8[]
+) RETURNS TABLE (id uuid, verdict text)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+  gone uuid[] := '{}';
+  again uuid[] := '{}';
+BEGIN
+  IF cardinality(ids) > 0 THEN
+    SELECT coalesce(array_agg(e.id) FILTER (WHERE e.verdict = 'done'), '{}'),
+           coalesce(array_agg(e.id) FILTER (WHERE e.verdict = 'locked'), '{}')
+    INTO gone, again
+    FROM pgmill.end_runs(worker, ids, claim_nos, outcomes, results, errors, delays) e;
+  END IF;
+  UPDATE pgmill.heartbeats h
+  SET beat = h.beat + 1, at = clock_timestamp(), held = k.held, started = cardinality(k.held)
+  FROM (SELECT CASE WHEN cardinality(ids) = 0 THEN b.held
+                    ELSE ARRAY(SELECT u FROM unnest(b.held) u WHERE u <> ALL (ids) OR u = ANY (again)) END AS held
+        FROM pgmill.heartbeats b WHERE b.worker = finish.worker) k
+  WHERE h.worker = finish.worker AND NOT h.dead;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'worker % is not registered, or was given up as dead', worker USING ERRCODE = 'PM001';
+  END IF;
+  RETURN QUERY
+    SELECT u, CASE WHEN u = ANY (gone) THEN 'done' WHEN u = ANY (again) THEN 'locked' ELSE 'refused' END
+    FROM unnest(ids) u;
+END
+$$;

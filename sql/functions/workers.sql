@@ -1,0 +1,150 @@
+-- SPDX-License-Identifier: MIT
+-- The life of a worker process: register, attach again after a lost session, sleep, leave; and its rescue.
+
+-- Takes the session advisory lock that says "alive" and writes the heartbeat row.
+CREATE OR REPLACE FUNCTION pgmill.register(
+  worker uuid, instance text, host text, pid int, version text, grace interval, queues text[], names text[]
+) RETURNS void
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  key int;
+BEGIN
+  INSERT INTO pgmill.workers (id, instance, host, pid, version, grace, queues, names)
+  VALUES (worker, instance, host, pid, version, grace, queues, names)
+  RETURNING lock_key INTO key;
+  INSERT INTO pgmill.heartbeats (worker) VALUES (worker);
+  PERFORM pgmill.attach(worker);
+END
+$$;
+
+-- This session is now the worker's. Its former session, which may not have noticed yet, is ended. Answers
+-- whether the worker is still one: false means it was given up, and must end its tasks and register anew.
+CREATE OR REPLACE FUNCTION pgmill.attach(worker uuid) RETURNS boolean
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  w pgmill.workers;
+BEGIN
+  SELECT * INTO w FROM pgmill.workers WHERE id = attach.worker;
+  IF w.id IS NULL OR w.ended_at IS NOT NULL THEN
+    RETURN false;
+  END IF;
+  PERFORM pg_terminate_backend(a.pid) FROM pg_stat_activity a
+  WHERE a.pid = w.backend_pid AND a.backend_start = w.backend_start AND a.pid <> pg_backend_pid();
+  PERFORM set_config('lock_timeout', '5s', true);
+  PERFORM pg_advisory_lock(pgmill.lock_class('worker'), w.lock_key);
+  -- Read after the lock: a rescuer decides while it holds it.
+  PERFORM FROM pgmill.heartbeats h WHERE h.worker = attach.worker AND NOT h.dead FOR UPDATE;
+  IF NOT FOUND THEN
+    PERFORM pg_advisory_unlock(pgmill.lock_class('worker'), w.lock_key);
+    RETURN false;
+  END IF;
+  UPDATE pgmill.workers SET backend_pid = pg_backend_pid(), backend_start = a.backend_start
+  FROM pg_stat_activity a WHERE a.pid = pg_backend_pid() AND id = attach.worker;
+  RETURN true;
+END
+$$;
+
+-- A clean end: nothing of it runs any more. Answers false, and changes nothing, while a task is still its own.
+CREATE OR REPLACE FUNCTION pgmill.leave(worker uuid) RETURNS boolean
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  IF EXISTS (SELECT FROM pgmill.claimed_tasks(leave.worker, '{}')) THEN
+    RETURN false;
+  END IF;
+  DELETE FROM pgmill.sleepers s WHERE s.worker = leave.worker;
+  DELETE FROM pgmill.heartbeats h WHERE h.worker = leave.worker;
+  UPDATE pgmill.workers SET ended_at = clock_timestamp() WHERE id = leave.worker;
+  PERFORM pg_advisory_unlock(pgmill.lock_class('worker'), w.lock_key)
+  FROM pgmill.workers w WHERE w.id = leave.worker;
+  RETURN true;
+END
+$$;
+
+-- Says that the worker sleeps; the caller claims once more before it does. Answers seconds until the next task
+-- of its queues and names is due, NULL when none is known.
+CREATE OR REPLACE FUNCTION pgmill.sleep(worker uuid, queues text[], names text[]) RETURNS float8
+LANGUAGE sql VOLATILE AS $$
+  INSERT INTO pgmill.sleepers (worker, queue, names) SELECT sleep.worker, q, sleep.names FROM unnest(queues) q
+  ON CONFLICT (queue, worker) DO NOTHING;
+  SELECT extract(epoch FROM min(n.due_at) - clock_timestamp())::float8
+  FROM unnest(queues) q CROSS JOIN unnest(enum_range(NULL::pgmill.priority)) p
+  CROSS JOIN LATERAL (
+    SELECT t.due_at FROM pgmill.tasks t
+    WHERE t.ready AND t.queue = q AND t.priority = p AND t.due_at > now() AND t.name = ANY (sleep.names)
+    ORDER BY t.due_at LIMIT 1) n
+$$;
+
+CREATE OR REPLACE FUNCTION pgmill.awake(worker uuid) RETURNS void
+LANGUAGE sql VOLATILE AS $$
+  DELETE FROM pgmill.sleepers s WHERE s.worker = awake.worker
+$$;
+
+-- Rescue, first half: workers whose session lock is free. A rescuer that has seen the same beat for the whole
+-- grace period, on its own clock and within one session, calls pgmill.give_up. dead: somebody did already.
+CREATE OR REPLACE FUNCTION pgmill.suspects()
+RETURNS TABLE (worker uuid, instance text, beat bigint, grace float8, dead boolean)
+LANGUAGE sql STABLE AS $$
+  SELECT h.worker, w.instance, h.beat, extract(epoch FROM w.grace)::float8, h.dead
+  FROM pgmill.heartbeats h JOIN pgmill.workers w ON w.id = h.worker
+  WHERE h.dead OR NOT EXISTS (
+    SELECT FROM pg_locks l
+    WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.classid = pgmill.lock_class('worker')::oid
+      AND l.objid = w.lock_key::oid
+      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+$$;
+
+-- Rescue, second half. Writes the tombstone if the lock is free and the beat still the same, both looked at
+-- again while holding the lock. False: it lives.
+CREATE OR REPLACE FUNCTION pgmill.give_up(worker uuid, beat bigint) RETURNS boolean
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  IF NOT (SELECT pg_try_advisory_xact_lock(pgmill.lock_class('worker'), w.lock_key)
+          FROM pgmill.workers w WHERE w.id = give_up.worker) THEN
+    RETURN false;
+  END IF;
+  UPDATE pgmill.heartbeats h SET dead = true WHERE h.worker = give_up.worker AND h.beat = give_up.beat AND NOT h.dead;
+  RETURN FOUND;
+END
+$$;
+
+-- Gives a dead worker's tasks back: those that may have begun are blamed, the others are not. Answers how many
+-- it moved; a row that somebody holds stays for the next call. The worker's row ends with its last task.
+CREATE OR REPLACE FUNCTION pgmill.rescue(worker uuid) RETURNS int
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  moved int := 0;
+  left_over int := 0;
+  why text;
+BEGIN
+  PERFORM FROM pgmill.heartbeats h WHERE h.worker = rescue.worker AND h.dead FOR UPDATE SKIP LOCKED;
+  IF NOT FOUND THEN
+    RETURN 0;  -- alive, done, or another rescuer is at it
+  END IF;
+  SELECT jsonb_build_object('error', format('worker %s was lost while the task ran', w.instance))::text
+  INTO why FROM pgmill.workers w WHERE w.id = rescue.worker;
+
+  SELECT count(*) FILTER (WHERE e.verdict = 'done'), count(*) FILTER (WHERE e.verdict = 'locked')
+  INTO moved, left_over
+  FROM (SELECT array_agg(c.id) AS ids, array_agg(c.claim_no) AS claim_nos,
+               array_agg(CASE WHEN c.started THEN 'retry' ELSE 'returned' END) AS outcomes,
+               array_agg(CASE WHEN c.started THEN why END) AS errors,
+               array_agg(CASE WHEN c.started THEN 0::float8 END) AS delays, array_agg(NULL::text) AS results
+        FROM pgmill.claimed_tasks(rescue.worker, '{}') c) g
+  CROSS JOIN LATERAL pgmill.end_runs(rescue.worker, g.ids, g.claim_nos, g.outcomes,
+                                     g.results, g.errors, g.delays) e;
+  IF left_over = 0 THEN
+    DELETE FROM pgmill.sleepers s WHERE s.worker = rescue.worker;
+    DELETE FROM pgmill.heartbeats h WHERE h.worker = rescue.worker;
+    UPDATE pgmill.workers SET ended_at = clock_timestamp() WHERE id = rescue.worker;
+  END IF;
+  RETURN moved;
+END
+$$;
+
+-- This session is told of the worker's new tasks. A function, because LISTEN takes no parameter.
+CREATE OR REPLACE FUNCTION pgmill.listen(worker uuid) RETURNS void
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  EXECUTE format('LISTEN %I', 'pgmill_' || worker);
+END
+$$;

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The role's top: makes everything, says what it is waiting for, ends everything. The only file here that logs
+ * what happens to the service as a whole.
+ */
+#include "api/api.h"
+
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sysexits.h>
+
+#include "api/context.h"
+#include "api/read.h"
+#include "api/route.h"
+#include "api/submit.h"
+#include "base/log.h"
+#include "base/service.h"
+
+#define CONNECTIONS_MAX 2000 /* of one listening socket */
+#define DRAIN_USEC      (5 * USEC_PER_SEC)
+
+/* "127.0.0.1:8000, [::1]:8000" */
+static const char *addresses(const Api *api, char *buf, size_t size) {
+    size_t n = 0;
+
+    *buf = '\0';
+    for (size_t i = 0; i < api->listen.count && n < size; i++)
+        n += (size_t) snprintf(buf + n, size - n, "%s%s", i > 0 ? ", " : "", api->listen.sockets[i].address);
+    return buf;
+}
+
+static const char *why_unusable(const Api *api) {
+    const Link *links[] = { api->write, api->read, api->steer };
+
+    for (size_t i = 0; i < ELEMENTS(links); i++)
+        if (!link_db(links[i]) && !link_is_new(links[i]))
+            return link_why(links[i]);
+    return NULL; /* the first try is not over */
+}
+
+/* ---- the database comes and goes ---- */
+
+static void say_usable(Api *api) {
+    char where[400];
+
+    api->usable = true;
+    /* Not before there is a schema: it calls functions of it. Without it others rescue, and the next time it may. */
+    if (!api->rescuer && rescuer_new(&api->rescuer, api->event, link_db(api->steer)) < 0)
+        log_warning("No memory to look after dead workers");
+    service_ready("serving %s", addresses(api, where, sizeof(where)));
+    if (api->was_usable)
+        log_notice("The database is back");
+    else
+        log_info("Serving %s", where);
+    api->was_usable = true;
+}
+
+/* Once for each reason, not for each of the three links nor for each try. */
+static void say_unusable(Api *api) {
+    static char said[256];
+    const char *why = why_unusable(api);
+
+    if (!why || (!api->usable && streq(said, why)))
+        return;
+    service_status("%s", why);
+    if (api->usable)
+        log_warning("Not usable until it is back: %s", why);
+    else
+        log_notice("Not ready yet: %s", why);
+    (void) snprintf(said, sizeof(said), "%s", why);
+    api->usable = false;
+}
+
+static void on_link_changed(Link *l, void *userdata) {
+    Api *api = userdata;
+
+    if (!api->server)
+        return; /* still being made */
+    if (l == api->write)
+        groups_link_changed(api->submissions);
+    else if (l == api->read)
+        groups_link_changed(api->reads);
+    else if (!link_db(l))
+        rescuer_reset(api->rescuer);
+    if (!api_is_usable(api))
+        return say_unusable(api);
+    if (!api->usable)
+        say_usable(api);
+}
+
+/* ---- HTTP ---- */
+
+static void on_turned(void *userdata) {
+    Api *api = userdata;
+
+    groups_flush(api->submissions);
+    groups_flush(api->reads);
+}
+
+static void on_drained(void *userdata) {
+    Api *api = userdata;
+
+    (void) sd_event_exit(api->event, 0);
+}
+
+static int on_drain_timeout(sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
+    const Api *api = userdata;
+
+    log_warning("Giving up %zu requests that did not end in time", http_server_active(api->server));
+    return sd_event_exit(sd_event_source_get_event(s), 0);
+}
+
+static int on_stop(sd_event_source *s, _unused_ const struct signalfd_siginfo *si, void *userdata) {
+    static bool stopping;
+    Api *api = userdata;
+    sd_event *event = sd_event_source_get_event(s);
+
+    service_stopping();
+    if (stopping || !api->server)
+        return sd_event_exit(event, 0);
+    stopping = true;
+    service_status("finishing %zu requests", http_server_active(api->server));
+    http_server_drain(api->server);
+    if (sd_event_add_time_relative(event, NULL, CLOCK_BOOTTIME, DRAIN_USEC, USEC_PER_MSEC, on_drain_timeout, api) < 0)
+        return sd_event_exit(event, 0);
+    return 0;
+}
+
+/* ---- making and ending ---- */
+
+/* Nothing here uses select(), which is what the low default of the soft limit is for. */
+static void raise_descriptor_limit(void) {
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    limit.rlim_cur = MIN(limit.rlim_max, (rlim_t) (LISTEN_MAX * CONNECTIONS_MAX + 100));
+    (void) setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/* Sockets first: connections may wait in their queues while the rest is made. */
+static int make_server(Api *api) {
+    static const HttpEvents events = {
+        .begin = route_begin, .refuse = route_refuse, .turned = on_turned, .drained = on_drained };
+    HttpServer *server;
+
+    int r = listen_sockets(&api->listen, &api->config);
+    if (r < 0)
+        return r;
+    const HttpLimits limits = { .body_max = api->config.body_max, .connections_max = CONNECTIONS_MAX };
+    r = http_server_new(&server, api->event, &events, limits, api);
+    if (r < 0)
+        return log_error_errno(r, "Cannot make the HTTP server: %m");
+    api->server = server;
+    for (size_t i = 0; i < api->listen.count; i++) {
+        ListenSocket *s = &api->listen.sockets[i];
+        r = http_server_listen(server, s->fd, s->local);
+        if (r < 0)
+            return log_error_errno(r, "Cannot serve %s: %m", s->address);
+        TAKE_FD(s->fd);
+    }
+    return 0;
+}
+
+static int make_links(Api *api) {
+    const struct {
+        Link **link;
+        const char *name;
+    } links[] = {
+        { &api->write, "pgmill-api write" }, { &api->read, "pgmill-api read" }, { &api->steer, "pgmill-api steer" } };
+
+    for (size_t i = 0; i < ELEMENTS(links); i++) {
+        _cleanup_(freep) char *error = NULL;
+        int r = link_new(links[i].link, api->event, api->config.database, links[i].name, on_link_changed, api, &error);
+        if (r == -EINVAL) {
+            log_error("Cannot read the database's address: %s", error ? error : "it is no connection string");
+            return r;
+        }
+        if (r < 0)
+            return log_error_errno(r, "Cannot connect to the database: %m");
+    }
+    return 0;
+}
+
+static int make(Api *api) {
+    int r = make_links(api);
+    if (r < 0)
+        return r;
+    r = groups_new(&api->submissions, api->event, api->write, &submit_ops);
+    if (r >= 0)
+        r = groups_new(&api->reads, api->event, api->read, &read_ops);
+    if (r < 0)
+        return log_error_errno(r, "Cannot make the queues of requests: %m");
+    return make_server(api);
+}
+
+/* Whoever holds requests goes before the server that owns them. */
+static void api_done(Api *api) {
+    link_free(api->write);
+    link_free(api->read);
+    link_free(api->steer);
+    rescuer_free(api->rescuer);
+    groups_free(api->submissions);
+    groups_free(api->reads);
+    http_server_free(api->server);
+    listen_sockets_done(&api->listen);
+    sd_event_unref(api->event);
+    config_done(&api->config);
+}
+
+static int serve(Api *api) {
+    int r = service_loop_new(&api->event, on_stop, NULL, api);
+    if (r < 0)
+        return log_error_errno(r, "Cannot make the event loop: %m");
+    r = make(api);
+    if (r < 0)
+        return r;
+    service_status("connecting to the database");
+    r = sd_event_loop(api->event);
+    return r < 0 ? log_error_errno(r, "The event loop failed: %m") : r;
+}
+
+static int run(int argc, char *argv[]) {
+    _cleanup_(service_stoppingp) _unused_ char stopping;
+    _cleanup_(api_done) Api api = {};
+    char **arguments;
+
+    log_open("pgmill-api");
+    int r = config_load(&api.config, "API", argc, argv, &arguments);
+    if (r < 0)
+        return config_exit_status(r);
+    if (*arguments) {
+        log_error("pgmill api takes no argument \"%s\"", *arguments);
+        return EX_USAGE;
+    }
+    raise_descriptor_limit();
+    r = serve(&api);
+    if (r == -EINVAL || r == -EACCES)
+        return EX_CONFIG;
+    return r < 0 ? EX_OSERR : EX_OK;
+}
+
+const Verb api_verb = {
+    .name = "api",
+    .run = run,
+    .arguments = "[OPTION…]",
+    .summary = "Serve the REST API",
+    .help = "Takes its listening sockets from the service manager, else makes those of --listen.\n"
+            "Ready as soon as the database can be used; until then, and whenever it is lost, requests get 503.\n",
+    .section = "API",
+};

@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * The API role: HTTP in, one store call, HTTP out.
+ */
+#include "base/verb.h"
+
+extern const Verb api_verb; /* pgmill api */

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: MIT */
+#include "api/envelope.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/json.h"
+#include "base/time.h"
+
+/*
+ * One reader a field. It fills the task, or complains. Returns 0, or -ENOMEM.
+ */
+typedef int (*FieldReader)(TaskNew *t, const JsonSpan *value, const char *field, Fields *complaints);
+
+/* 0 or -ENOMEM; *ret stays NULL after a complaint. */
+static int read_string(const JsonSpan *value, const char *field, char **ret, Fields *complaints) {
+    if (value->type != JSON_STRING) {
+        fields_add(complaints, field, "must be a string, not %s", json_type_name(value->type));
+        return 0;
+    }
+    int r = json_string(value, ret);
+    if (r == -EBADMSG) {
+        fields_add(complaints, field, "must not hold \\u0000");
+        return 0;
+    }
+    return r;
+}
+
+static int read_label(const JsonSpan *value, const char *field, char **ret, Fields *complaints) {
+    int r = read_string(value, field, ret, complaints);
+
+    if (r >= 0 && *ret && !task_label_valid(*ret))
+        fields_add(complaints, field, "must be " TASK_LABEL_RULE ", not \"%s\"", FIELDS_QUOTE(*ret));
+    return r;
+}
+
+static int read_name(TaskNew *t, const JsonSpan *value, const char *field, Fields *complaints) {
+    return read_label(value, field, &t->name, complaints);
+}
+
+static int read_queue(TaskNew *t, const JsonSpan *value, const char *field, Fields *complaints) {
+    return read_label(value, field, &t->queue, complaints);
+}
+
+static int read_payload(TaskNew *t, const JsonSpan *value, const char *field, Fields *complaints) {
+    const char *why;
+
+    /* PostgreSQL would say the same, but together with the neighbours' payloads. */
+    if (json_check_jsonb(value->text, value->len, &why) < 0) {
+        fields_add(complaints, field, "cannot be stored as jsonb: %s", why);
+        return 0;
+    }
+    t->payload = strndup(value->text, value->len);
+    return t->payload ? 0 : -ENOMEM;
+}
+
+static int read_priority(TaskNew *t, const JsonSpan *value, const char *field, Fields *complaints) {
+    _cleanup_(freep) char *s = NULL;
+    int r = read_string(value, field, &s, complaints);
+
+    if (r < 0 || !s)
+        return r;
+    TaskPriority p = task_priority_from_string(s);
+    if (p < 0)
+        fields_add(complaints, field, "must be one of LOW, MEDIUM, HIGH, CRITICAL, not \"%s\"", FIELDS_QUOTE(s));
+    else
+        t->priority = p;
+    return 0;
+}
+
+static int read_scheduled_at(TaskNew *t, const JsonSpan *value, const char *field, Fields *complaints) {
+    _cleanup_(freep) char *s = NULL;
+    int64_t usec;
+
+    if (value->type == JSON_NULL)
+        return 0;
+    int r = read_string(value, field, &s, complaints);
+    if (r < 0 || !s)
+        return r;
+    r = time_parse(s, &usec);
+    if (r == -ERANGE)
+        fields_add(complaints, field, "must be a time of the years 1970 to 9999, not \"%s\"", FIELDS_QUOTE(s));
+    else if (r < 0)
+        fields_add(complaints, field, "must be a time like 2023-10-01T10:00:00Z (RFC 3339), not \"%s\"", FIELDS_QUOTE(s));
+    else
+        return string_replace(&t->scheduled_at, time_format(usec, (char[TIME_TEXT_SIZE]) {}));
+    return 0;
+}
+
+static int read_max_attempts(TaskNew *t, const JsonSpan *value, const char *field, Fields *complaints) {
+    long long n;
+
+    if (value->type == JSON_NULL)
+        return 0;
+    if (value->type != JSON_NUMBER)
+        fields_add(complaints, field, "must be a number, not %s", json_type_name(value->type));
+    else if (json_whole(value, &n) < 0 || n < 1 || n > TASK_ATTEMPTS_MAX)
+        fields_add(complaints, field, "must be a whole number from 1 to %d", TASK_ATTEMPTS_MAX);
+    else
+        t->max_attempts = (int) n;
+    return 0;
+}
+
+static int read_timeout(TaskNew *t, const JsonSpan *value, const char *field, Fields *complaints) {
+    static const double min = 0.001; /* what PostgreSQL's microseconds and the loop's timers carry for certain */
+    double seconds;
+
+    if (value->type == JSON_NULL)
+        return 0;
+    if (value->type != JSON_NUMBER)
+        fields_add(complaints, field, "must be a number of seconds, not %s", json_type_name(value->type));
+    else if (json_double(value, &seconds) < 0 || !(seconds >= min && seconds <= TASK_TIMEOUT_MAX))
+        fields_add(complaints, field, "must be a number of seconds from %g to %.0f", min, TASK_TIMEOUT_MAX);
+    else
+        t->timeout = seconds;
+    return 0;
+}
+
+static int read_tag(const JsonSpan *value, size_t n, char **ret, Fields *complaints) {
+    char field[32];
+
+    (void) snprintf(field, sizeof(field), "tags/%zu", n);
+    int r = read_string(value, field, ret, complaints);
+    if (r >= 0 && *ret && (!**ret || strlen(*ret) > TASK_TAG_MAX))
+        fields_add(complaints, field, "must have 1 to %d bytes", TASK_TAG_MAX);
+    return r;
+}
+
+static int read_tags(TaskNew *t, const JsonSpan *value, const char *field, Fields *complaints) {
+    size_t position = 0, n = 0;
+    JsonSpan element;
+    int r;
+
+    if (value->type != JSON_ARRAY) {
+        fields_add(complaints, field, "must be an array of strings, not %s", json_type_name(value->type));
+        return 0;
+    }
+    t->tags = calloc(TASK_TAGS_MAX + 1, sizeof(char *));
+    if (!t->tags)
+        return -ENOMEM;
+    for (size_t i = 0; (r = json_next_element(value, &position, &element)) > 0; i++) {
+        if (i == TASK_TAGS_MAX) {
+            fields_add(complaints, field, "must be at most %d strings", TASK_TAGS_MAX);
+            return 0;
+        }
+        r = read_tag(&element, i, &t->tags[n], complaints);
+        if (r < 0)
+            return r;
+        if (t->tags[n]) /* a refused one leaves no hole: the list ends at the first NULL */
+            n++;
+    }
+    return r;
+}
+
+static const struct {
+    const char *name;
+    FieldReader read;
+} known[] = {
+    { "name", read_name },
+    { "payload", read_payload },
+    { "queue", read_queue },
+    { "priority", read_priority },
+    { "scheduled_at", read_scheduled_at },
+    { "max_attempts", read_max_attempts },
+    { "timeout", read_timeout },
+    { "tags", read_tags },
+};
+#define KNOWN_NAMES "name, payload, queue, priority, scheduled_at, max_attempts, timeout, tags"
+
+static int read_member(TaskNew *t, const char *key, const JsonSpan *value, unsigned *seen, Fields *complaints) {
+    for (size_t i = 0; i < ELEMENTS(known); i++) {
+        if (!streq(known[i].name, key))
+            continue;
+        if (*seen & 1U << i) {
+            fields_add(complaints, key, "is given twice");
+            return 0;
+        }
+        *seen |= 1U << i;
+        return known[i].read(t, value, known[i].name, complaints);
+    }
+    fields_add(complaints, key, "is not a field of a task; there are " KNOWN_NAMES);
+    return 0;
+}
+
+static int read_members(TaskNew *t, const JsonSpan *object, Fields *complaints) {
+    unsigned seen = 0;
+    size_t position = 0;
+    int r;
+
+    for (;;) {
+        _cleanup_(freep) char *key = NULL;
+        JsonSpan value;
+
+        r = json_next_member(object, &position, &key, &value);
+        if (r == -EBADMSG)
+            fields_add(complaints, "", "has a field whose name holds \\u0000");
+        if (r <= 0)
+            break;
+        r = read_member(t, key, &value, &seen, complaints);
+        if (r < 0)
+            return r;
+    }
+    if (r == -ENOMEM)
+        return r;
+    if (r == 0 && !(seen & 1U)) /* the first of known[] */
+        fields_add(complaints, "name", "is missing; it says which handler runs the task");
+    return 0;
+}
+
+/* The whole text is one JSON object. */
+static int check_body(const char *text, size_t len, JsonSpan *ret, Fields *complaints) {
+    size_t offset;
+    const char *why;
+
+    int r = json_check(text, len, ret, &offset, &why);
+    if (r == -ELOOP) {
+        fields_add(complaints, "", "is nested deeper than %d levels at byte %zu", JSON_DEPTH_MAX, offset);
+        return ENVELOPE_INVALID;
+    }
+    if (r < 0) {
+        fields_add(complaints, "", "is not JSON at byte %zu of %zu: %s", offset, len, why);
+        return ENVELOPE_MALFORMED;
+    }
+    if (ret->type != JSON_OBJECT) {
+        fields_add(complaints, "", "must be an object with the fields " KNOWN_NAMES ", not %s", json_type_name(ret->type));
+        return ENVELOPE_INVALID;
+    }
+    return 0;
+}
+
+int envelope_parse(const char *text, size_t len, TaskNew **ret, Fields *complaints) {
+    _cleanup_(task_new_freep) TaskNew *t = NULL;
+    JsonSpan object;
+
+    int r = check_body(text, len, &object, complaints);
+    if (r != 0)
+        return r;
+    t = calloc(1, sizeof(TaskNew));
+    if (!t)
+        return -ENOMEM;
+    t->id = id_new();
+    t->priority = TASK_PRIORITY_MEDIUM;
+    r = read_members(t, &object, complaints);
+    if (r < 0)
+        return r;
+    if (complaints->count > 0)
+        return ENVELOPE_INVALID;
+    if (!t->payload)
+        r = string_replace(&t->payload, "null");
+    if (r < 0)
+        return r;
+    *ret = TAKE_PTR(t);
+    return 0;
+}

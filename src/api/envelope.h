@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * The envelope of a submission: the JSON object around a payload. Read strictly; the payload's bytes are carried
+ * on as they are. Knows nothing of HTTP.
+ */
+#include "api/fields.h"
+#include "store/task.h"
+
+enum {
+    ENVELOPE_MALFORMED = 1, /* not JSON; the one complaint says where */
+    ENVELOPE_INVALID = 2,   /* JSON, but not a submission; the complaints name the fields */
+};
+
+/*
+ * Reads {"name": …, "payload": …, …}. 0: *ret is the task, with an id of its own. Else one of the above, and
+ * complaints tells why. -ENOMEM.
+ */
+int envelope_parse(const char *text, size_t len, TaskNew **ret, Fields *complaints);

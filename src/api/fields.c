@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+#include "api/fields.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+void fields_done(Fields *f) {
+    cJSON_Delete(f->list);
+    *f = (Fields) {};
+}
+
+const char *fields_quote(const char *text, char buf[static FIELDS_QUOTE_SIZE]) {
+    static const char more[] = "…";
+    size_t n = strlen(text), room = FIELDS_QUOTE_SIZE - sizeof(more);
+
+    if (n > room)
+        for (n = room; n > 0 && ((unsigned char) text[n] & 0xc0) == 0x80; n--)
+            ; /* not in the middle of a character */
+    memcpy(buf, text, n);
+    (void) snprintf(buf + n, FIELDS_QUOTE_SIZE - n, "%s", text[n] ? more : "");
+    if (!utf8_valid(buf, strlen(buf)))
+        for (char *p = buf; *p; p++)
+            if ((unsigned char) *p >= 0x80)
+                *p = '?';
+    return buf;
+}
+
+void fields_add(Fields *f, const char *field, const char *format, ...) {
+    char detail[512];
+    va_list ap;
+
+    if (++f->count > FIELDS_MAX)
+        return;
+    va_start(ap, format);
+    (void) vsnprintf(detail, sizeof(detail), format, ap);
+    va_end(ap);
+    if (!f->list)
+        f->list = cJSON_CreateArray();
+    cJSON *entry = cJSON_CreateObject();
+    if (!cJSON_AddStringToObject(entry, "field", FIELDS_QUOTE(field)) ||
+        !cJSON_AddStringToObject(entry, "detail", detail) || !cJSON_AddItemToArray(f->list, entry)) {
+        cJSON_Delete(entry);
+        f->failed = true;
+    }
+}

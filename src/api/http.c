@@ -1,0 +1,470 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One libmicrohttpd daemon for each listening socket, its epoll descriptor in the loop. A request whose answer
+ * comes later is suspended; libmicrohttpd then leaves its connection alone until it is resumed, so a client that
+ * goes away in between is noticed only after the answer, and on_completed() is the one place that frees.
+ */
+#include "api/http.h"
+
+#include <microhttpd.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "api/deadline.h"
+#include "base/log.h"
+
+#define CONNECTION_MEMORY (16U * 1024)          /* bounds a request's header; longer ones get 431 */
+#define BODIES_MAX        (64U * 1024 * 1024)   /* bytes of all bodies being received, four of the longest at least */
+#define DISCARD_MAX       (8U * 1024 * 1024)    /* of a body that is too long: read on, so that the client reads 413 */
+
+typedef struct Listener {
+    HttpServer *server;
+    struct Listener *next;
+    struct MHD_Daemon *daemon;
+    sd_event_source *io, *timer, *defer;
+    int fd;
+    bool local;
+} Listener;
+
+struct HttpServer {
+    sd_event *event;
+    const HttpEvents *events;
+    HttpLimits limits;
+    void *userdata;
+    Listener *listeners;
+    Deadlines deadlines;
+    HttpRequest *requests; /* under way */
+    size_t active, body_bytes;
+    sd_event_source *drained; /* once draining */
+    bool closing;
+};
+
+struct HttpRequest {
+    HttpRequest *next, *previous;
+    Listener *listener;
+    struct MHD_Connection *connection;
+    Deadline *deadline;
+    const char *method, *path;
+    HttpThen then;
+    const void *what;
+    Buf body;
+    struct MHD_Response *response; /* given, and not queued yet because the body is still coming */
+    unsigned status;
+    bool discarding; /* answered, or too long: the rest of the body is nobody's */
+    bool too_long;
+    bool received;   /* the whole of it */
+    bool suspended;
+    bool failed;     /* no memory to answer it: close */
+};
+
+/* ---- the loop ---- */
+
+/* Nobody else would run the daemon for a resumed connection: no descriptor becomes ready by that. */
+static void kick(Listener *l) {
+    (void) sd_event_source_set_enabled(l->defer, SD_EVENT_ONESHOT);
+}
+
+static void arm(Listener *l) {
+    MHD_UNSIGNED_LONG_LONG msec;
+    bool later = false;
+
+    if (MHD_get_timeout(l->daemon, &msec) == MHD_YES) {
+        if (msec == 0)
+            return kick(l);
+        later = sd_event_source_set_time_relative(l->timer, msec * USEC_PER_MSEC) >= 0;
+    }
+    (void) sd_event_source_set_enabled(l->timer, later ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
+}
+
+static void turn(Listener *l) {
+    (void) MHD_run(l->daemon);
+    l->server->events->turned(l->server->userdata);
+    arm(l);
+}
+
+static int on_io(_unused_ sd_event_source *s, _unused_ int fd, _unused_ uint32_t revents, void *userdata) {
+    turn(userdata);
+    return 0;
+}
+
+static int on_timer(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
+    turn(userdata);
+    return 0;
+}
+
+static int on_defer(_unused_ sd_event_source *s, void *userdata) {
+    turn(userdata);
+    return 0;
+}
+
+static int on_drained(_unused_ sd_event_source *s, void *userdata) {
+    HttpServer *server = userdata;
+
+    server->events->drained(server->userdata);
+    return 0;
+}
+
+/* ---- requests ---- */
+
+static void body_drop(HttpRequest *r) {
+    r->listener->server->body_bytes -= r->body.size;
+    buf_done(&r->body);
+}
+
+static HttpRequest *request_new(Listener *l, struct MHD_Connection *connection) {
+    HttpRequest *r = calloc(1, sizeof(HttpRequest));
+    HttpServer *s = l->server;
+
+    if (!r)
+        return NULL;
+    r->listener = l;
+    r->connection = connection;
+    r->next = s->requests;
+    if (r->next)
+        r->next->previous = r;
+    s->requests = r;
+    s->active++;
+    return r;
+}
+
+static void request_free(HttpRequest *r) {
+    HttpServer *s = r->listener->server;
+
+    body_drop(r);
+    if (r->response)
+        MHD_destroy_response(r->response);
+    if (r->previous)
+        r->previous->next = r->next;
+    else
+        s->requests = r->next;
+    if (r->next)
+        r->next->previous = r->previous;
+    free(r);
+    if (--s->active == 0 && s->drained)
+        (void) sd_event_source_set_enabled(s->drained, SD_EVENT_ONESHOT);
+}
+
+static enum MHD_Result queue_response(HttpRequest *r) {
+    enum MHD_Result queued = MHD_queue_response(r->connection, r->status, r->response);
+
+    MHD_destroy_response(TAKE_PTR(r->response)); /* libmicrohttpd counts its own reference */
+    deadline_next(r->deadline, DEADLINE_REPLY);
+    return queued;
+}
+
+static bool receive(HttpRequest *r, const char *data, size_t n) {
+    HttpServer *s = r->listener->server;
+    size_t before = r->body.size;
+
+    if (r->discarding)
+        return true;
+    if (n > s->limits.body_max - r->body.len) {
+        r->too_long = r->discarding = true;
+        body_drop(r);
+        return true;
+    }
+    if (s->body_bytes + n > MAX((size_t) BODIES_MAX, 4 * s->limits.body_max)) {
+        body_drop(r);
+        s->events->refuse(r, MHD_HTTP_SERVICE_UNAVAILABLE, s->userdata);
+        return true;
+    }
+    buf_add(&r->body, data, n);
+    s->body_bytes += r->body.size - before;
+    return buf_error(&r->body) >= 0;
+}
+
+/* The header is there. */
+static enum MHD_Result request_begin(HttpRequest *r) {
+    HttpServer *s = r->listener->server;
+    const char *length = http_header(r, "Content-Length");
+    uint64_t announced = 0;
+
+    deadline_next(r->deadline, DEADLINE_BODY);
+    if (length && parse_uint(length, UINT64_MAX, &announced) < 0)
+        announced = UINT64_MAX;
+    if (length && http_header(r, "Transfer-Encoding"))
+        s->events->refuse(r, MHD_HTTP_BAD_REQUEST, s->userdata); /* RFC 9112, section 6.3: smuggling */
+    else if (announced > s->limits.body_max && (announced > DISCARD_MAX || http_header(r, "Expect")))
+        s->events->refuse(r, MHD_HTTP_CONTENT_TOO_LARGE, s->userdata);
+    else {
+        if (announced > s->limits.body_max)
+            r->too_long = r->discarding = true;
+        else
+            s->events->begin(r, s->userdata);
+        return MHD_YES;
+    }
+    /* Before the body: libmicrohttpd closes the connection behind this answer. */
+    return r->failed ? MHD_NO : queue_response(r);
+}
+
+/* The body is there too. */
+static enum MHD_Result request_complete(HttpRequest *r) {
+    HttpServer *s = r->listener->server;
+
+    r->received = true;
+    deadline_next(r->deadline, DEADLINE_WORK);
+    if (r->too_long)
+        s->events->refuse(r, MHD_HTTP_CONTENT_TOO_LARGE, s->userdata);
+    else if (!r->response)
+        r->then(r, r->what, s->userdata);
+    body_drop(r);
+    if (r->failed)
+        return MHD_NO;
+    if (r->response)
+        return queue_response(r);
+    r->suspended = true;
+    MHD_suspend_connection(r->connection);
+    return MHD_YES;
+}
+
+static enum MHD_Result on_access(void *userdata, struct MHD_Connection *connection, const char *url,
+    const char *method, _unused_ const char *version, const char *data, size_t *size, void **state) {
+    Listener *l = userdata;
+    HttpRequest *r = *state;
+
+    if (l->server->closing || (r && (r->failed || r->received)))
+        return MHD_NO; /* resumed without an answer: there was no memory for one, or no time */
+    if (!r) {
+        const union MHD_ConnectionInfo *info =
+            MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+        if (!info || !info->socket_context || !(r = request_new(l, connection)))
+            return MHD_NO;
+        *state = r;
+        r->deadline = info->socket_context;
+        r->method = method;
+        r->path = url;
+        return request_begin(r);
+    }
+    if (*size > 0) {
+        bool alive = receive(r, data, *size);
+        *size = 0;
+        return alive && !r->failed ? MHD_YES : MHD_NO;
+    }
+    return request_complete(r);
+}
+
+static void on_completed(_unused_ void *userdata, _unused_ struct MHD_Connection *connection, void **state,
+    _unused_ enum MHD_RequestTerminationCode code) {
+    HttpRequest *r = *state;
+
+    if (!r)
+        return;
+    *state = NULL;
+    deadline_next(r->deadline, DEADLINE_IDLE);
+    request_free(r);
+}
+
+static void on_connection(void *userdata, struct MHD_Connection *connection, void **context,
+    enum MHD_ConnectionNotificationCode code) {
+    Listener *l = userdata;
+    Deadline *d = *context;
+
+    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        int fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+        *context = d = calloc(1, sizeof(Deadline));
+        if (d)
+            deadline_begin(&l->server->deadlines, d, fd);
+        else
+            (void) shutdown(fd, SHUT_RDWR);
+    } else if (d) {
+        deadline_end(&l->server->deadlines, d);
+        free(d);
+        *context = NULL;
+    }
+}
+
+/* Paths stay as they were written: who splits them at '/' decodes the pieces. */
+static size_t on_unescape(_unused_ void *userdata, _unused_ struct MHD_Connection *connection, char *s) {
+    return strlen(s);
+}
+
+static void on_log(_unused_ void *userdata, const char *format, va_list ap) {
+    char line[256];
+
+    (void) vsnprintf(line, sizeof(line), format, ap);
+    line[strcspn(line, "\n")] = '\0';
+    log_debug("libmicrohttpd: %s", line);
+}
+
+const char *http_method(const HttpRequest *r) {
+    return r->method;
+}
+
+const char *http_path(const HttpRequest *r) {
+    return r->path;
+}
+
+const char *http_header(const HttpRequest *r, const char *name) {
+    return MHD_lookup_connection_value(r->connection, MHD_HEADER_KIND, name);
+}
+
+bool http_is_local(const HttpRequest *r) {
+    return r->listener->local;
+}
+
+void http_then(HttpRequest *r, HttpThen then, const void *what) {
+    r->then = then;
+    r->what = what;
+}
+
+const char *http_body(const HttpRequest *r, size_t *ret_len) {
+    *ret_len = r->body.len;
+    return r->body.data ? r->body.data : "";
+}
+
+/* ---- answers ---- */
+
+static struct MHD_Response *response_new(const char *type, const HttpHeader headers[], Buf *body, bool last) {
+    struct MHD_Response *response = NULL;
+    bool complete = true;
+
+    if (body && buf_error(body) >= 0 && body->len > 0) {
+        response = MHD_create_response_from_buffer(body->len, body->data, MHD_RESPMEM_MUST_FREE);
+        if (response)
+            *body = (Buf) {};
+    } else if (!body || buf_error(body) >= 0)
+        response = MHD_create_response_from_buffer(0, (char[]) { "" }, MHD_RESPMEM_PERSISTENT);
+    if (!response)
+        return NULL;
+    if (type)
+        complete = MHD_add_response_header(response, "Content-Type", type) == MHD_YES;
+    for (; complete && headers && headers->name; headers++)
+        complete = MHD_add_response_header(response, headers->name, headers->value) == MHD_YES;
+    if (complete && last)
+        complete = MHD_add_response_header(response, "Connection", "close") == MHD_YES;
+    if (complete)
+        return response;
+    MHD_destroy_response(response);
+    return NULL;
+}
+
+void http_answer(HttpRequest *r, unsigned status, const char *type, const HttpHeader headers[], Buf *body) {
+    r->response = response_new(type, headers, body, r->listener->server->drained);
+    r->status = status;
+    r->failed = !r->response;
+    r->discarding = true;
+    if (body)
+        buf_done(body);
+    if (!r->suspended)
+        return; /* request_begin() or request_complete() sees it */
+    if (r->response)
+        (void) queue_response(r);
+    r->suspended = false;
+    MHD_resume_connection(r->connection);
+    kick(r->listener);
+}
+
+/* ---- server ---- */
+
+int http_server_new(HttpServer **ret, sd_event *event, const HttpEvents *events, HttpLimits limits, void *userdata) {
+    _cleanup_(http_server_freep) HttpServer *s = calloc(1, sizeof(HttpServer));
+
+    if (!s)
+        return -ENOMEM;
+    s->event = sd_event_ref(event);
+    s->events = events;
+    s->limits = limits;
+    s->userdata = userdata;
+    int r = deadlines_init(&s->deadlines, event, limits.connections_max / 2);
+    if (r < 0)
+        return r;
+    *ret = TAKE_PTR(s);
+    return 0;
+}
+
+static void listener_free(Listener *l) {
+    sd_event_source_disable_unref(l->io);
+    sd_event_source_disable_unref(l->timer);
+    sd_event_source_disable_unref(l->defer);
+    if (l->daemon) {
+        /* Without quiescing, MHD_stop_daemon() would close the socket itself. */
+        (void) MHD_quiesce_daemon(l->daemon);
+        for (unsigned i = 0; i < 3; i++)
+            (void) MHD_run(l->daemon); /* resumed connections send what they have */
+        MHD_stop_daemon(l->daemon);
+        (void) close_fd(l->fd);
+    }
+    free(l);
+}
+
+static struct MHD_Daemon *daemon_start(Listener *l) {
+    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+
+#if MHD_VERSION >= 0x00097707 /* before that there is always a wake-up pipe, which nobody needs here */
+    flags |= MHD_USE_NO_THREAD_SAFETY;
+#endif
+    return MHD_start_daemon(flags, 0, NULL, NULL, on_access, l,
+        MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, /* first, or it misses what comes before it */
+        MHD_OPTION_LISTEN_SOCKET, l->fd,
+        MHD_OPTION_CONNECTION_LIMIT, l->server->limits.connections_max,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) CONNECTION_MEMORY,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, l,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
+        MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, NULL,
+        MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_END);
+}
+
+int http_server_listen(HttpServer *s, int fd, bool local) {
+    Listener *l = calloc(1, sizeof(Listener));
+    int r = -ENOMEM;
+
+    if (!l)
+        return r;
+    *l = (Listener) { .server = s, .fd = fd, .local = local };
+    l->daemon = daemon_start(l);
+    if (l->daemon) {
+        int epoll = MHD_get_daemon_info(l->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+        r = sd_event_add_io(s->event, &l->io, epoll, EPOLLIN, on_io, l);
+    }
+    /* The accuracy must be said: sd-event's default would make each wait up to 250 ms longer. */
+    if (r >= 0)
+        r = sd_event_add_time_relative(s->event, &l->timer, CLOCK_MONOTONIC, 0, 1, on_timer, l);
+    if (r >= 0)
+        r = sd_event_add_defer(s->event, &l->defer, on_defer, l); /* and run it once, which arms the rest */
+    if (r < 0) {
+        l->fd = -EBADF; /* the caller keeps it */
+        listener_free(l);
+        return r;
+    }
+    l->next = s->listeners;
+    s->listeners = l;
+    return 0;
+}
+
+void http_server_drain(HttpServer *s) {
+    for (Listener *l = s->listeners; l; l = l->next)
+        (void) MHD_quiesce_daemon(l->daemon);
+    if (!s->drained && sd_event_add_defer(s->event, &s->drained, on_drained, s) >= 0)
+        (void) sd_event_source_set_enabled(s->drained, s->active == 0 ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
+}
+
+size_t http_server_active(const HttpServer *s) {
+    return s->active;
+}
+
+HttpServer *http_server_free(HttpServer *s) {
+    if (!s)
+        return NULL;
+    s->closing = true;
+    for (HttpRequest *r = s->requests; r; r = r->next)
+        if (r->suspended) { /* libmicrohttpd must not be stopped while one is */
+            r->suspended = false;
+            MHD_resume_connection(r->connection);
+        }
+    while (s->listeners) {
+        Listener *l = s->listeners;
+        s->listeners = l->next;
+        listener_free(l);
+    }
+    deadlines_done(&s->deadlines);
+    sd_event_source_disable_unref(s->drained);
+    sd_event_unref(s->event);
+    free(s);
+    return NULL;
+}
+
+void http_server_freep(HttpServer **s) {
+    http_server_free(*s);
+}

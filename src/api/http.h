@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * An HTTP/1.1 server inside an sd-event loop: bytes in, requests out, answers in. http.c is the only file that
+ * knows libmicrohttpd. Knows nothing of paths, tasks or JSON.
+ *
+ * What cannot be read as HTTP at all is answered by libmicrohttpd's own short pages (400, 413, 414, 431, 505).
+ */
+#include <systemd/sd-event.h>
+
+#include "base/util.h"
+
+typedef struct HttpServer HttpServer;
+typedef struct HttpRequest HttpRequest;
+
+typedef struct HttpHeader {
+    const char *name, *value;
+} HttpHeader;
+
+/* userdata is the server's. */
+typedef struct HttpEvents {
+    /* The header is there, the body is not. Must call http_answer() (the body is then read and thrown away), or
+     * http_then() to be called again with the body. */
+    void (*begin)(HttpRequest *r, void *userdata);
+    /* Must http_answer() with this status: 400 the body's length is ambiguous, 413 it is too long, 503 too many
+     * bytes are being received at once. */
+    void (*refuse)(HttpRequest *r, unsigned status, void *userdata);
+    /* Requests were read off the wire; what was collected from them may go on its way now. */
+    void (*turned)(void *userdata);
+    /* After http_server_drain(): no request is under way any more. */
+    void (*drained)(void *userdata);
+} HttpEvents;
+
+typedef struct HttpLimits {
+    size_t body_max;          /* bytes of one body */
+    unsigned connections_max; /* of one listening socket; more wait to be accepted */
+} HttpLimits;
+
+/* Errors: -ENOMEM and what sd-event says. */
+int http_server_new(HttpServer **ret, sd_event *event, const HttpEvents *events, HttpLimits limits, void *userdata);
+
+/* Serves a listening socket. Takes fd over on success. local: http_is_local() of its requests. -ENOMEM. */
+int http_server_listen(HttpServer *s, int fd, bool local);
+
+/* Accepts no more, and closes each connection after the answer that is under way on it. The listening sockets
+ * stay open until http_server_free(), so a socket that somebody else holds too loses no connection. */
+void http_server_drain(HttpServer *s);
+
+size_t http_server_active(const HttpServer *s); /* requests under way */
+
+/* Requests not answered by now are cut off; nobody may answer them later. Call it from the loop or after it. */
+HttpServer *http_server_free(HttpServer *s);
+void http_server_freep(HttpServer **s);
+
+/* ---- a request ----
+ * Valid from begin() to its http_answer(), also when the client goes away meanwhile. Texts are its own. */
+const char *http_method(const HttpRequest *r);
+const char *http_path(const HttpRequest *r); /* as written, percent-encoding and all; without the query */
+const char *http_header(const HttpRequest *r, const char *name); /* the first one; NULL */
+bool http_is_local(const HttpRequest *r);
+
+/* What is to be done once the body is there: called with what, and the server's userdata. */
+typedef void (*HttpThen)(HttpRequest *r, const void *what, void *userdata);
+void http_then(HttpRequest *r, HttpThen then, const void *what);
+
+/* The body, NUL-terminated. Only inside then(); gone when it returns. */
+const char *http_body(const HttpRequest *r, size_t *ret_len);
+
+/*
+ * Answers, now or at any later time, exactly once; r is gone then. type: media type, NULL with an empty body.
+ * headers: more of them, ended by an empty one; may be NULL. body is taken over and left empty; may be NULL.
+ * Without memory for it the connection is closed.
+ */
+void http_answer(HttpRequest *r, unsigned status, const char *type, const HttpHeader headers[], Buf *body);

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * A database connection that may be used: connected, and the schema on the other side is one that this executable
+ * knows. Checks that after every connect, and again every second while it is not so.
+ */
+#include "store/db.h"
+
+typedef struct Link Link;
+
+/* It can be used now, or can no longer, or there is another reason why not. Called from the loop. */
+typedef void (*LinkChanged)(Link *l, void *userdata);
+
+/* Errors as db_new(). */
+int link_new(Link **ret, sd_event *event, const char *conninfo, const char *name, LinkChanged changed, void *userdata,
+    char **ret_error);
+Link *link_free(Link *l); /* callbacks under way are told DB_LOST; changed is not called any more */
+void link_freep(Link **l);
+
+Db *link_db(const Link *l);          /* NULL while it cannot be used */
+const char *link_why(const Link *l); /* why not, in one line: "waiting: run pgmill migrate (…)" */
+bool link_is_new(const Link *l);     /* the first try is not over */

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+#include "api/problem.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#define PAGE "/docs/problems"
+
+static const struct {
+    unsigned status;
+    const char *slug, *title, *help;
+} kinds[_PROBLEM_MAX] = {
+    [PROBLEM_BAD_REQUEST] = { 400, "bad-request", "The request is ambiguous",
+        "Send either Content-Length or Transfer-Encoding, not both." },
+    [PROBLEM_INVALID_JSON] = { 400, "invalid-json", "The body is not valid JSON",
+        "The detail says at which byte. JSON is RFC 8259: UTF-8, double quotes, no trailing commas." },
+    [PROBLEM_NO_SUCH_RESOURCE] = { 404, "no-such-resource", "There is nothing at this path",
+        "GET / lists what there is." },
+    [PROBLEM_NO_SUCH_TASK] = { 404, "no-such-task", "There is no such task",
+        "It was never submitted here, or it has been deleted since." },
+    [PROBLEM_METHOD] = { 405, "method-not-allowed", "This path has other methods",
+        "The header Allow lists them." },
+    [PROBLEM_TASK_ENDED] = { 409, "task-ended", "The task has ended",
+        "COMPLETED, CANCELLED and FAILED are final. Submit a new task." },
+    [PROBLEM_TASK_RUNNING] = { 409, "task-running", "The task is running",
+        "A running task can be neither paused nor resumed. Wait until its attempt is over." },
+    [PROBLEM_TASK_LOCKED] = { 409, "task-locked", "Somebody else holds the task",
+        "Another session's open transaction has changed it. Try again once that has ended." },
+    [PROBLEM_TOO_LARGE] = { 413, "too-large", "The body is too large",
+        "The detail says the limit. Put big data elsewhere and its address into the payload." },
+    [PROBLEM_MEDIA_TYPE] = { 415, "unsupported-media-type", "The body must be application/json",
+        "Send the header Content-Type: application/json." },
+    [PROBLEM_WRONG_HOST] = { 421, "wrong-host", "This server does not answer for that host",
+        "Use localhost, 127.0.0.1 or [::1], or add the name to AllowedHosts= in the section [API] of pgmill.conf." },
+    [PROBLEM_INVALID_FIELDS] = { 422, "invalid-fields", "Some fields are not as they must be",
+        "The member errors names each field as a JSON pointer without its first slash, and says what it must be." },
+    [PROBLEM_INTERNAL] = { 500, "internal", "The request failed through no fault of yours",
+        "The log of the service says more." },
+    [PROBLEM_BUSY] = { 503, "busy", "Too much is under way",
+        "Send it again after the seconds that the header Retry-After says." },
+    [PROBLEM_NO_DATABASE] = { 503, "no-database", "The database cannot be used now",
+        "Send it again after the seconds that the header Retry-After says. The service reconnects by itself." },
+};
+
+static void answer(HttpRequest *r, Problem kind, const char *detail, const Fields *fields, HttpHeader header) {
+    HttpHeader headers[] = { header, {}, {} };
+    cJSON *problem = cJSON_CreateObject();
+    char type[64];
+    Buf body = {};
+
+    if (kinds[kind].status == 503)
+        headers[header.name ? 1 : 0] = (HttpHeader) { "Retry-After", "1" };
+    (void) snprintf(type, sizeof(type), PAGE "#%s", kinds[kind].slug);
+    if (cJSON_AddStringToObject(problem, "type", type) &&
+        cJSON_AddStringToObject(problem, "title", kinds[kind].title) &&
+        cJSON_AddNumberToObject(problem, "status", kinds[kind].status) &&
+        cJSON_AddStringToObject(problem, "detail", detail) &&
+        (!fields || !fields->list || cJSON_AddItemReferenceToObject(problem, "errors", fields->list)))
+        body.data = cJSON_PrintUnformatted(problem);
+    if (body.data) {
+        body.len = body.size = strlen(body.data);
+        buf_putc(&body, '\n');
+    } else
+        body.failed = true;
+    cJSON_Delete(problem);
+    http_answer(r, kinds[kind].status, "application/problem+json", headers, &body);
+}
+
+void problem_answer(HttpRequest *r, Problem kind, const char *format, ...) {
+    char detail[512];
+    va_list ap;
+
+    va_start(ap, format);
+    (void) vsnprintf(detail, sizeof(detail), format, ap);
+    va_end(ap);
+    answer(r, kind, detail, NULL, (HttpHeader) {});
+}
+
+void problem_answer_method(HttpRequest *r, const char *allow) {
+    char detail[128];
+
+    (void) snprintf(detail, sizeof(detail), "%s is not among them: %s", FIELDS_QUOTE(http_method(r)), allow);
+    answer(r, PROBLEM_METHOD, detail, NULL, (HttpHeader) { "Allow", allow });
+}
+
+void problem_answer_fields(HttpRequest *r, Problem kind, const Fields *fields) {
+    const cJSON *first = fields->list ? fields->list->child : NULL;
+    const char *field = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(first, "field"));
+    const char *what = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(first, "detail"));
+    char detail[640];
+
+    if (fields->failed || !field || !what)
+        return problem_answer(r, PROBLEM_BUSY, "out of memory");
+    if (fields->count == 1)
+        (void) snprintf(detail, sizeof(detail), "%s %s", *field ? field : "the body", what);
+    else
+        (void) snprintf(detail, sizeof(detail), "%zu complaints, see errors", fields->count);
+    answer(r, kind, detail, fields, (HttpHeader) {});
+}
+
+void problem_answer_field(HttpRequest *r, const char *field, const char *format, ...) {
+    _cleanup_(fields_done) Fields fields = {};
+    char detail[512];
+    va_list ap;
+
+    va_start(ap, format);
+    (void) vsnprintf(detail, sizeof(detail), format, ap);
+    va_end(ap);
+    fields_add(&fields, field, "%s", detail);
+    problem_answer_fields(r, PROBLEM_INVALID_FIELDS, &fields);
+}
+
+void problem_answer_page(HttpRequest *r) {
+    Buf page = {};
+
+    buf_puts(&page, "<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>pgmill: problems</title>\n"
+                    "<h1>Problems</h1>\n<p>What the member <code>type</code> of an answer of media type "
+                    "<code>application/problem+json</code> (RFC 9457) refers to.</p>\n<dl>\n");
+    for (size_t i = 0; i < _PROBLEM_MAX; i++)
+        buf_printf(&page, "<dt id=\"%s\">%u <b>%s</b>: %s</dt>\n<dd>%s</dd>\n", kinds[i].slug, kinds[i].status,
+            kinds[i].slug, kinds[i].title, kinds[i].help);
+    buf_puts(&page, "</dl>\n</html>\n");
+    http_answer(r, 200, "text/html; charset=utf-8", NULL, &page);
+}

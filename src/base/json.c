@@ -1,0 +1,644 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One scanner without recursion serves the check and both walks: it runs over a text once, keeps one bit for
+ * each open array or object, and never allocates. What was checked is decoded on demand, from its own bytes.
+ */
+#include "base/json.h"
+
+#include "base/util.h"
+
+#include <limits.h>
+#include <math.h>
+#include <stdbool.h>
+
+#define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
+
+/* What PostgreSQL's numeric holds: digits before and after the point, and exponents it reads at all. */
+#define NUMERIC_WHOLE_DIGITS    131072
+#define NUMERIC_FRACTION_DIGITS 16383
+#define NUMERIC_EXPONENT        (INT_MAX / 2)
+
+/* An exponent this large is as good as any larger one; sums with a text's length stay far from overflow. */
+#define EXPONENT_CAP (LLONG_MAX / 4)
+
+typedef struct Scan {
+    const char *p, *end;
+    const char *why;
+    bool jsonb; /* refuse what only jsonb refuses, too */
+    unsigned depth;
+    uint64_t objects; /* a bit for each open container, the innermost lowest: is it an object? */
+} Scan;
+
+_Static_assert(JSON_DEPTH_MAX <= 64, "Scan.objects has a bit for each level");
+
+/* Bytes that a string holds as they are: no quote, no backslash, no control character, ASCII. */
+static const bool plain[256] = {
+    [0x20 ... 0x21] = true,
+    [0x23 ... 0x5b] = true,
+    [0x5d ... 0x7f] = true,
+};
+
+const char *json_type_name(JsonType type) {
+    static const char *const names[] = {
+        [JSON_NULL] = "null",
+        [JSON_BOOLEAN] = "a boolean",
+        [JSON_NUMBER] = "a number",
+        [JSON_STRING] = "a string",
+        [JSON_ARRAY] = "an array",
+        [JSON_OBJECT] = "an object",
+    };
+
+    return names[type];
+}
+
+static int fail(Scan *s, const char *why) {
+    s->why = why;
+    return -EBADMSG;
+}
+
+static bool at(const Scan *s, char c) {
+    return s->p < s->end && *s->p == c;
+}
+
+static bool take(Scan *s, char c) {
+    if (!at(s, c))
+        return false;
+    s->p++;
+    return true;
+}
+
+static void skip_blanks(Scan *s) {
+    while (s->p < s->end && (*s->p == ' ' || *s->p == '\n' || *s->p == '\r' || *s->p == '\t'))
+        s->p++;
+}
+
+static bool skip_digits(Scan *s) {
+    const char *start = s->p;
+
+    while (s->p < s->end && *s->p >= '0' && *s->p <= '9')
+        s->p++;
+    return s->p > start;
+}
+
+static const char *plain_end(const char *p, const char *end) {
+    while (p < end && plain[(unsigned char) *p])
+        p++;
+    return p;
+}
+
+static const char *ascii_start(const char *p, const char *end) {
+    while (p < end && (unsigned char) *p >= 0x80)
+        p++;
+    return p;
+}
+
+/* Length of the one well-formed sequence at p, 0 if there is none. */
+static size_t utf8_length(const char *p, const char *end) {
+    for (size_t n = 1; n <= 4 && n <= (size_t) (end - p); n++)
+        if (utf8_valid(p, n))
+            return n;
+    return 0;
+}
+
+/* --- the scanner --- */
+
+/* The four digits of \uXXXX, or -1. */
+static int hex4(const char *p, const char *end) {
+    int value = 0;
+
+    if (end - p < 4)
+        return -1;
+    for (int i = 0; i < 4; i++) {
+        unsigned char c = (unsigned char) p[i], letter = c | 0x20;
+        if (c >= '0' && c <= '9')
+            value = value << 4 | (c - '0');
+        else if (letter >= 'a' && letter <= 'f')
+            value = value << 4 | (letter - 'a' + 10);
+        else
+            return -1;
+    }
+    return value;
+}
+
+static bool is_high_surrogate(int unit) {
+    return unit >= 0xd800 && unit <= 0xdbff;
+}
+
+static bool is_low_surrogate(int unit) {
+    return unit >= 0xdc00 && unit <= 0xdfff;
+}
+
+static int scan_unicode_escape(Scan *s) {
+    int unit = hex4(s->p + 2, s->end);
+
+    if (unit < 0)
+        return fail(s, "expected four hexadecimal digits after \\u");
+    if (unit == 0 && s->jsonb)
+        return fail(s, "\\u0000 cannot be stored");
+    if (is_low_surrogate(unit))
+        return fail(s, "a low surrogate without a high one before it");
+    if (is_high_surrogate(unit)) {
+        const char *low = s->p + 6;
+        if (s->end - low < 6 || low[0] != '\\' || low[1] != 'u' || !is_low_surrogate(hex4(low + 2, s->end)))
+            return fail(s, "a high surrogate without a low one after it");
+        s->p += 6;
+    }
+    s->p += 6;
+    return 0;
+}
+
+static int scan_escape(Scan *s) {
+    if (s->end - s->p < 2)
+        return fail(s, "unfinished string");
+    if (s->p[1] == 'u')
+        return scan_unicode_escape(s);
+    if (!s->p[1] || !strchr("\"\\/bfnrt", s->p[1]))
+        return fail(s, "unknown escape in a string");
+    s->p += 2;
+    return 0;
+}
+
+static int scan_not_ascii(Scan *s) {
+    const char *end = ascii_start(s->p, s->end);
+
+    if (!utf8_valid(s->p, (size_t) (end - s->p))) {
+        for (size_t n; (n = utf8_length(s->p, end)) > 0;)
+            s->p += n;
+        return fail(s, "invalid UTF-8");
+    }
+    s->p = end;
+    return 0;
+}
+
+static int scan_string(Scan *s) {
+    s->p++; /* the quote that brought us here */
+    for (;;) {
+        int r = 0;
+
+        s->p = plain_end(s->p, s->end);
+        if (s->p == s->end)
+            return fail(s, "unfinished string");
+        if (take(s, '"'))
+            return 0;
+        if (*s->p == '\\')
+            r = scan_escape(s);
+        else if ((unsigned char) *s->p >= 0x80)
+            r = scan_not_ascii(s);
+        else
+            r = fail(s, "control character in a string");
+        if (r < 0)
+            return r;
+    }
+}
+
+/* A number taken apart: where its e or E stands (or its end), and what follows it. */
+static long long number_exponent(const char *p, const char *end, const char **ret_mantissa_end) {
+    long long value = 0;
+
+    while (p < end && *p != 'e' && *p != 'E')
+        p++;
+    *ret_mantissa_end = p;
+    if (p == end)
+        return 0;
+    bool negative = *++p == '-';
+    if (*p == '-' || *p == '+')
+        p++;
+    for (; p < end && value < EXPONENT_CAP / 10 - 1; p++)
+        value = value * 10 + (*p - '0');
+    return negative ? -value : value;
+}
+
+/* Digits of the mantissa before the point, sign not counted. */
+static long long whole_digits(const char *p, const char *mantissa_end) {
+    const char *start = p;
+
+    while (p < mantissa_end && *p != '.')
+        p++;
+    return p - start;
+}
+
+static bool fits_numeric(const char *p, const char *end) {
+    const char *mantissa_end;
+
+    p += *p == '-';
+    long long exponent = number_exponent(p, end, &mantissa_end);
+    long long whole = whole_digits(p, mantissa_end), fraction = mantissa_end - p - whole;
+    if (fraction > 0)
+        fraction--; /* the point */
+    if (exponent >= NUMERIC_EXPONENT || exponent <= -NUMERIC_EXPONENT ||
+        fraction - exponent > NUMERIC_FRACTION_DIGITS)
+        return false;
+    for (; p < mantissa_end && (*p == '0' || *p == '.'); p++)
+        whole -= *p == '0'; /* goes below zero for 0.001 */
+    return p == mantissa_end || whole + exponent <= NUMERIC_WHOLE_DIGITS;
+}
+
+static int scan_number(Scan *s) {
+    const char *start = s->p;
+
+    take(s, '-');
+    if (!take(s, '0') && !skip_digits(s))
+        return fail(s, "expected a digit");
+    if (take(s, '.') && !skip_digits(s))
+        return fail(s, "expected a digit after the point");
+    if (take(s, 'e') || take(s, 'E')) {
+        if (!take(s, '-'))
+            take(s, '+');
+        if (!skip_digits(s))
+            return fail(s, "expected a digit in the exponent");
+    }
+    if (s->jsonb && !fits_numeric(start, s->p)) {
+        s->p = start;
+        return fail(s, "number too large or too precise to be stored");
+    }
+    return 0;
+}
+
+static int scan_word(Scan *s) {
+    static const char *const words[] = { "true", "false", "null" };
+
+    for (size_t i = 0; i < ELEMENTS(words); i++) {
+        size_t n = strlen(words[i]);
+        if ((size_t) (s->end - s->p) >= n && memcmp(s->p, words[i], n) == 0) {
+            s->p += n;
+            return 0;
+        }
+    }
+    return fail(s, "expected a value");
+}
+
+static JsonType type_of(char first) {
+    switch (first) {
+    case '{':
+        return JSON_OBJECT;
+    case '[':
+        return JSON_ARRAY;
+    case '"':
+        return JSON_STRING;
+    case 't':
+    case 'f':
+        return JSON_BOOLEAN;
+    case 'n':
+        return JSON_NULL;
+    default:
+        return JSON_NUMBER;
+    }
+}
+
+static int scan_scalar(Scan *s) {
+    if (s->p == s->end)
+        return fail(s, "unexpected end");
+    if (*s->p == '"')
+        return scan_string(s);
+    if (*s->p == '-' || (*s->p >= '0' && *s->p <= '9'))
+        return scan_number(s);
+    return scan_word(s);
+}
+
+/* A key, its colon and the blanks up to the value. */
+static int scan_key(Scan *s) {
+    skip_blanks(s);
+    if (!at(s, '"'))
+        return fail(s, "expected a key in quotes");
+    int r = scan_string(s);
+    if (r < 0)
+        return r;
+    skip_blanks(s);
+    if (!take(s, ':'))
+        return fail(s, "expected ':'");
+    skip_blanks(s);
+    return 0;
+}
+
+static char closer(const Scan *s) {
+    return s->objects & 1 ? '}' : ']';
+}
+
+/* A bracket. 1: a first value follows; 0: it is empty, and s->p on its end. */
+static int scan_open(Scan *s) {
+    if (s->depth == JSON_DEPTH_MAX) {
+        s->why = "nested too deep";
+        return -ELOOP;
+    }
+    s->depth++;
+    s->objects = s->objects << 1 | (*s->p == '{');
+    s->p++;
+    skip_blanks(s);
+    if (at(s, closer(s)))
+        return 0;
+    if (s->objects & 1) {
+        int r = scan_key(s);
+        return r < 0 ? r : 1;
+    }
+    return 1;
+}
+
+/* Behind a value: closes what ends here, then goes on to the next. 1: there is one; 0: the outermost ended.
+ */
+static int scan_next(Scan *s) {
+    for (;;) {
+        if (s->depth == 0)
+            return 0;
+        skip_blanks(s);
+        if (!take(s, closer(s)))
+            break;
+        s->depth--;
+        s->objects >>= 1;
+    }
+    if (!take(s, ','))
+        return fail(s, s->objects & 1 ? "expected ',' or '}'" : "expected ',' or ']'");
+    if (s->objects & 1) {
+        int r = scan_key(s);
+        return r < 0 ? r : 1;
+    }
+    skip_blanks(s);
+    return 1;
+}
+
+/* One whole value, s->p on its first byte. */
+static int scan_value(Scan *s) {
+    int r;
+
+    do {
+        r = at(s, '[') || at(s, '{') ? scan_open(s) : scan_scalar(s);
+        if (r == 0)
+            r = scan_next(s);
+    } while (r > 0);
+    return r;
+}
+
+static int scan_text(Scan *s, JsonSpan *ret) {
+    skip_blanks(s);
+    if (s->end - s->p >= 3 && memcmp(s->p, "\xef\xbb\xbf", 3) == 0)
+        return fail(s, "a byte order mark");
+    const char *start = s->p;
+    int r = scan_value(s);
+    if (r < 0)
+        return r;
+    *ret = (JsonSpan){ .text = start, .len = (size_t) (s->p - start), .type = type_of(*start) };
+    skip_blanks(s);
+    if (s->p < s->end)
+        return fail(s, "something after the value");
+    return 0;
+}
+
+static int check(
+    const char *text, size_t len, bool jsonb, JsonSpan *ret, size_t *ret_offset, const char **ret_why) {
+    if (!text)
+        text = "";
+    Scan s = { .p = text, .end = text + len, .jsonb = jsonb };
+    JsonSpan value;
+
+    int r = scan_text(&s, &value);
+    if (r < 0) {
+        if (ret_offset)
+            *ret_offset = (size_t) (s.p - text);
+        if (ret_why)
+            *ret_why = s.why;
+        return r;
+    }
+    if (ret)
+        *ret = value;
+    return 0;
+}
+
+int json_check(const char *text, size_t len, JsonSpan *ret, size_t *ret_offset, const char **ret_why) {
+    return check(text, len, false, ret, ret_offset, ret_why);
+}
+
+int json_check_jsonb(const char *text, size_t len, const char **ret_why) {
+    return check(text, len, true, NULL, NULL, ret_why);
+}
+
+/* --- walks --- */
+
+/* Opens the container or steps over the comma. 1: s is before a member or element; 0: there are no more. */
+static int walk(const JsonSpan *container, size_t position, Scan *s) {
+    *s = (Scan){ .p = container->text + position, .end = container->text + container->len };
+    if (position == 0)
+        s->p++;
+    skip_blanks(s);
+    if (s->end - s->p <= 1)
+        return 0;
+    if (position > 0) {
+        take(s, ',');
+        skip_blanks(s);
+    }
+    return 1;
+}
+
+static int walk_value(const JsonSpan *container, Scan *s, size_t *position, JsonSpan *ret) {
+    const char *start = s->p;
+    int r = scan_value(s);
+
+    if (r < 0)
+        return r;
+    *ret = (JsonSpan){ .text = start, .len = (size_t) (s->p - start), .type = type_of(*start) };
+    *position = (size_t) (s->p - container->text);
+    return 0;
+}
+
+int json_next_member(const JsonSpan *object, size_t *position, char **ret_key, JsonSpan *ret_value) {
+    Scan s;
+    JsonSpan value;
+
+    if (walk(object, *position, &s) == 0)
+        return 0;
+    JsonSpan key = { .text = s.p, .type = JSON_STRING };
+    int r = scan_string(&s);
+    if (r < 0)
+        return r;
+    key.len = (size_t) (s.p - key.text);
+    skip_blanks(&s);
+    take(&s, ':');
+    skip_blanks(&s);
+    r = walk_value(object, &s, position, &value);
+    if (r < 0)
+        return r;
+    r = json_string(&key, ret_key);
+    if (r < 0)
+        return r;
+    *ret_value = value;
+    return 1;
+}
+
+int json_next_element(const JsonSpan *array, size_t *position, JsonSpan *ret_value) {
+    Scan s;
+
+    if (walk(array, *position, &s) == 0)
+        return 0;
+    int r = walk_value(array, &s, position, ret_value);
+    return r < 0 ? r : 1;
+}
+
+/* --- decoding --- */
+
+static char *put_utf8(char *out, int c) {
+    if (c < 0x80) {
+        *out++ = (char) c;
+    } else if (c < 0x800) {
+        *out++ = (char) (0xc0 | c >> 6);
+        *out++ = (char) (0x80 | (c & 0x3f));
+    } else if (c < 0x10000) {
+        *out++ = (char) (0xe0 | c >> 12);
+        *out++ = (char) (0x80 | (c >> 6 & 0x3f));
+        *out++ = (char) (0x80 | (c & 0x3f));
+    } else {
+        *out++ = (char) (0xf0 | c >> 18);
+        *out++ = (char) (0x80 | (c >> 12 & 0x3f));
+        *out++ = (char) (0x80 | (c >> 6 & 0x3f));
+        *out++ = (char) (0x80 | (c & 0x3f));
+    }
+    return out;
+}
+
+/* The character of one checked escape, *p on its backslash; moves *p behind it. */
+static int decode_escape(const char **p, const char *end) {
+    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+
+    if ((*p)[1] != 'u') {
+        int c = (unsigned char) to[strchr(from, (*p)[1]) - from];
+        *p += 2;
+        return c;
+    }
+    int unit = hex4(*p + 2, end);
+    *p += 6;
+    if (!is_high_surrogate(unit))
+        return unit;
+    int low = hex4(*p + 2, end);
+    *p += 6;
+    return 0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00);
+}
+
+int json_string(const JsonSpan *value, char **ret) {
+    if (value->type != JSON_STRING)
+        return -EINVAL;
+
+    const char *p = value->text + 1, *end = value->text + value->len - 1; /* between the quotes */
+    char *text = malloc(value->len); /* an escape is longer than what it stands for */
+    char *out = text;
+
+    if (!text)
+        return -ENOMEM;
+    for (;;) {
+        const char *escape = memchr(p, '\\', (size_t) (end - p));
+        size_t run = (size_t) ((escape ? escape : end) - p);
+        memcpy(out, p, run);
+        out += run;
+        if (!escape)
+            break;
+        p = escape;
+        int c = decode_escape(&p, end);
+        if (c == 0) {
+            free(text);
+            return -EBADMSG;
+        }
+        out = put_utf8(out, c);
+    }
+    *out = '\0';
+    *ret = text;
+    return 0;
+}
+
+int json_double(const JsonSpan *value, double *ret) {
+    if (value->type != JSON_NUMBER)
+        return -EINVAL;
+
+    /* strtod() needs a NUL behind the number, and a point: pgmill never leaves the C locale. */
+    char *copy = strndup(value->text, value->len);
+    if (!copy)
+        return -ENOMEM;
+    double d = strtod(copy, NULL);
+    free(copy);
+    if (!isfinite(d))
+        return -ERANGE;
+    *ret = d;
+    return 0;
+}
+
+int json_whole(const JsonSpan *value, long long *ret) {
+    if (value->type != JSON_NUMBER)
+        return -EINVAL;
+
+    const char *p = value->text, *end = value->text + value->len, *mantissa_end;
+    bool negative = *p == '-';
+    long long whole = 0;
+
+    p += negative;
+    long long power = number_exponent(p, end, &mantissa_end); /* of ten, of the digit at hand, plus one */
+    power += whole_digits(p, mantissa_end);
+    for (; p < mantissa_end; p++) {
+        if (*p == '.')
+            continue;
+        int digit = negative ? '0' - *p : *p - '0';
+        if (power-- <= 0) {
+            if (digit != 0)
+                return -ERANGE;
+        } else if (__builtin_mul_overflow(whole, 10, &whole) ||
+                   __builtin_add_overflow(whole, digit, &whole)) {
+            return -ERANGE;
+        }
+    }
+    for (; power > 0 && whole != 0; power--)
+        if (__builtin_mul_overflow(whole, 10, &whole))
+            return -ERANGE;
+    *ret = whole;
+    return 0;
+}
+
+/* --- writing --- */
+
+static void write_escape(Buf *b, unsigned char c) {
+    static const char short_forms[] = {
+        ['"'] = '"',
+        ['\\'] = '\\',
+        ['\b'] = 'b',
+        ['\f'] = 'f',
+        ['\n'] = 'n',
+        ['\r'] = 'r',
+        ['\t'] = 't',
+    };
+
+    if (c == 0)
+        buf_puts(b, REPLACEMENT);
+    else if (short_forms[c])
+        buf_add(b, (char[]){ '\\', short_forms[c] }, 2);
+    else
+        buf_printf(b, "\\u%04x", c);
+}
+
+/* Bytes above ASCII, where at least one is not part of a well-formed sequence. */
+static void write_broken_utf8(Buf *b, const char *p, const char *end) {
+    while (p < end) {
+        size_t n = utf8_length(p, end);
+        if (n > 0)
+            buf_add(b, p, n);
+        else
+            buf_puts(b, REPLACEMENT);
+        p += MAX(n, (size_t) 1);
+    }
+}
+
+void json_write_string(Buf *b, const char *text, size_t len) {
+    if (!text)
+        text = "";
+    const char *p = text, *end = text + len, *run = p; /* from run to p all is fit to be copied */
+
+    buf_putc(b, '"');
+    while (p < end) {
+        p = plain_end(p, end);
+        const char *next = ascii_start(p, end);
+        if (next > p && utf8_valid(p, (size_t) (next - p))) {
+            p = next;
+            continue;
+        }
+        buf_add(b, run, (size_t) (p - run));
+        if (next > p)
+            write_broken_utf8(b, p, next);
+        else if (p < end)
+            write_escape(b, (unsigned char) *next++);
+        run = p = next;
+    }
+    buf_add(b, run, (size_t) (p - run));
+    buf_putc(b, '"');
+}

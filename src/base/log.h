@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * The log. Only the top of a role logs an error; everything below returns it. To the journal when standard
+ * error is connected to it, with fields; else one line each on standard error. Never blocks: what the journal
+ * does not take at once is dropped and counted.
+ */
+#include <stddef.h>
+#include <syslog.h>
+
+#include "base/util.h"
+
+/* Call once, before the first line. name: "pgmill-api", for people and SYSLOG_IDENTIFIER=. */
+void log_open(const char *name);
+void log_set_level(int level); /* LOG_INFO unless told */
+
+/* %m prints the error given to log_*_errno(), which return that error, so: return log_error_errno(r, "…: %m"). */
+int log_full(int level, int error, const char *format, ...) _printf_(3, 4);
+#define log_error(...)           ((void) log_full(LOG_ERR, 0, __VA_ARGS__))
+#define log_warning(...)         ((void) log_full(LOG_WARNING, 0, __VA_ARGS__))
+#define log_notice(...)          ((void) log_full(LOG_NOTICE, 0, __VA_ARGS__))
+#define log_info(...)            ((void) log_full(LOG_INFO, 0, __VA_ARGS__))
+#define log_debug(...)           ((void) log_full(LOG_DEBUG, 0, __VA_ARGS__))
+#define log_error_errno(r, ...)   log_full(LOG_ERR, (r), __VA_ARGS__)
+#define log_warning_errno(r, ...) log_full(LOG_WARNING, (r), __VA_ARGS__)
+
+/* One line of a task's standard error, len bytes without the newline, with the task's journal fields. */
+typedef struct LogTask {
+    const char *id, *name, *queue;
+    unsigned attempt;
+} LogTask;
+void log_task_line(const LogTask *task, int level, const char *text, size_t len);
+
+/* How many lines were dropped since the last call. */
+uint64_t log_dropped(void);

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/service.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <systemd/sd-daemon.h>
+
+static int on_ignored(_unused_ sd_event_source *s, _unused_ const struct signalfd_siginfo *si, _unused_ void *userdata) {
+    return 0;
+}
+
+int service_loop_new(sd_event **ret, sd_event_signal_handler_t on_stop, sd_event_signal_handler_t on_reload,
+    void *userdata) {
+    static const int stop_signals[] = { SIGTERM, SIGINT };
+    _cleanup_(sd_event_unrefp) sd_event *event = NULL;
+    sigset_t mask;
+    int r;
+
+    (void) sigemptyset(&mask);
+    (void) sigaddset(&mask, SIGTERM);
+    (void) sigaddset(&mask, SIGINT);
+    (void) sigaddset(&mask, SIGHUP);
+    (void) sigaddset(&mask, SIGCHLD);
+    if (sigprocmask(SIG_BLOCK, &mask, NULL) < 0 || signal(SIGPIPE, SIG_IGN) == SIG_ERR)
+        return -errno;
+    r = sd_event_default(&event);
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < ELEMENTS(stop_signals); i++) {
+        r = sd_event_add_signal(event, NULL, stop_signals[i], on_stop, userdata);
+        if (r < 0)
+            return r;
+    }
+    r = sd_event_add_signal(event, NULL, SIGHUP, on_reload ? on_reload : on_ignored, userdata);
+    if (r < 0)
+        return r;
+    r = sd_event_set_watchdog(event, true);
+    if (r < 0)
+        return r;
+    *ret = TAKE_PTR(event);
+    return 0;
+}
+
+int service_listen_fds(void) {
+    int n = sd_listen_fds(true);
+
+    for (int fd = SD_LISTEN_FDS_START; fd < SD_LISTEN_FDS_START + n; fd++) {
+        int flags = fcntl(fd, F_GETFL);
+        if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+            return -errno;
+    }
+    return n;
+}
+
+static void notify(const char *head, const char *format, va_list ap) {
+    char status[512];
+
+    (void) vsnprintf(status, sizeof(status), format, ap);
+    (void) sd_notifyf(false, "%sSTATUS=%s", head, status);
+}
+
+void service_ready(const char *format, ...) {
+    va_list ap;
+
+    va_start(ap, format);
+    notify("READY=1\n", format, ap);
+    va_end(ap);
+}
+
+void service_status(const char *format, ...) {
+    va_list ap;
+
+    va_start(ap, format);
+    notify("", format, ap);
+    va_end(ap);
+}
+
+void service_stopping(void) {
+    static bool said;
+
+    if (!said)
+        (void) sd_notify(false, "STOPPING=1");
+    said = true;
+}
+
+void service_extend_timeout(uint64_t usec) {
+    (void) sd_notifyf(false, "EXTEND_TIMEOUT_USEC=%ju", (uintmax_t) usec);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+#include "cli/cli.h"
+
+#include <stdio.h>
+#include <sysexits.h>
+
+#include "base/log.h"
+#include "store/task.h"
+
+int cli_connect(const Config *config, Db **ret) {
+    char *error = NULL;
+
+    int r = db_open(ret, config->database, "pgmill", &error);
+    return r < 0 ? cli_failed("connect to the database", r, error) : EX_OK;
+}
+
+int cli_failed(const char *verb, int r, char *error) {
+    static const struct {
+        int error, status;
+    } table[] = {
+        { -EINVAL, EX_USAGE },     { -ENOTCONN, EX_UNAVAILABLE }, { -ENOENT, EX_NOINPUT },
+        { -EIO, EX_SOFTWARE },     { -EBADMSG, EX_DATAERR },      { -EPROTONOSUPPORT, EX_CONFIG },
+    };
+
+    (void) log_error_errno(r, "Cannot %s: %s", verb, error ? error : strerror(-r));
+    free(error);
+    for (size_t i = 0; i < ELEMENTS(table); i++)
+        if (table[i].error == r)
+            return table[i].status;
+    return EX_OSERR;
+}
+
+int cli_print_task(const DbRows *rows, size_t row) {
+    _cleanup_(buf_done) Buf b = {};
+
+    task_row_json(rows, row, 0, &b);
+    if (buf_error(&b) < 0)
+        return EX_OSERR;
+    (void) puts(b.data);
+    return EX_OK;
+}

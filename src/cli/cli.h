@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * Client verbs, one file each. They speak to the database, not to the API: one statement and out.
+ */
+#include "base/config.h"
+#include "base/verb.h"
+#include "store/db.h"
+
+extern const Verb list_verb, migrate_verb, show_verb, submit_verb, version_verb;
+
+/* What every client verb begins with. Logs what went wrong; returns an exit status of sysexits.h, EX_OK: go on. */
+int cli_connect(const Config *config, Db **ret);
+
+/* Logs "Cannot VERB: error", frees error, and returns the exit status for it. */
+int cli_failed(const char *verb, int r, char *error);
+
+/* Prints one row of TASK columns as a line of JSON. */
+int cli_print_task(const DbRows *rows, size_t row);

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdio.h>
+#include <sysexits.h>
+
+#include "base/json.h"
+#include "base/log.h"
+#include "base/time.h"
+#include "cli/cli.h"
+#include "store/task.h"
+
+#define PAYLOAD_MAX (1024 * 1024)
+
+enum {
+    OPTION_PAYLOAD,
+    OPTION_QUEUE,
+    OPTION_PRIORITY,
+    OPTION_AT,
+    OPTION_ATTEMPTS,
+    OPTION_TIMEOUT,
+    OPTION_TAGS,
+    _OPTION_MAX,
+};
+
+static const Option options[] = {
+    [OPTION_PAYLOAD] = { "payload", "JSON", "what the handler gets; \"-\" reads standard input (default: null)" },
+    [OPTION_QUEUE] = { "queue", "NAME", "the queue (default: default)" },
+    [OPTION_PRIORITY] = { "priority", "LEVEL", "LOW, MEDIUM, HIGH or CRITICAL (default: MEDIUM)" },
+    [OPTION_AT] = { "at", "TIME", "not before this time, RFC 3339; without an offset it is UTC" },
+    [OPTION_ATTEMPTS] = { "max-attempts", "N", "at most so many attempts (default: the handler's)" },
+    [OPTION_TIMEOUT] = { "timeout", "TIME", "how long an attempt may take (default: the handler's)" },
+    [OPTION_TAGS] = { "tags", "TAG,…", "labels to find the task by" },
+    {},
+};
+
+static int read_stdin(char **ret) {
+    _cleanup_(buf_done) Buf b = {};
+    size_t n;
+
+    do {
+        char *space = buf_reserve(&b, 65536);
+        if (!space)
+            return -ENOMEM;
+        n = fread(space, 1, 65536, stdin);
+        buf_grew(&b, n);
+    } while (n > 0 && b.len <= PAYLOAD_MAX);
+    if (strlen(b.data) != b.len)
+        return -EBADMSG;
+    *ret = TAKE_PTR(b.data);
+    return 0;
+}
+
+static int payload_parse(const char *value, char **ret) {
+    const char *why;
+    size_t offset;
+    int r;
+
+    if (value && streq(value, "-"))
+        r = read_stdin(ret);
+    else
+        r = string_replace(ret, value ? value : "null");
+    if (r == -EBADMSG) {
+        log_error("--payload: standard input holds a NUL byte, which no JSON text does");
+        return -EINVAL;
+    }
+    if (r < 0)
+        return r;
+    if (strlen(*ret) > PAYLOAD_MAX) {
+        log_error("--payload: more than 1 MiB");
+        return -EINVAL;
+    }
+    r = json_check(*ret, strlen(*ret), NULL, &offset, &why);
+    if (r < 0) {
+        log_error("--payload: not JSON, at byte %zu: %s", offset, why);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+/* One row an option whose value is a plain text with a rule. */
+static int label_parse(const char *option, const char *value, char **ret) {
+    if (!task_label_valid(value)) {
+        log_error("%s: \"%s\" is no name: " TASK_LABEL_RULE, option, value);
+        return -EINVAL;
+    }
+    return string_replace(ret, value);
+}
+
+static int time_option_parse(const char *value, char **ret) {
+    char text[TIME_TEXT_SIZE];
+    int64_t usec;
+
+    if (time_parse(value, &usec) < 0) {
+        log_error("--at: \"%s\" is no time; write it like 2027-01-31T08:00:00+01:00", value);
+        return -EINVAL;
+    }
+    return string_replace(ret, time_format(usec, text));
+}
+
+static int numbers_parse(const char *attempts, const char *timeout, TaskNew *t) {
+    uint64_t n;
+
+    if (attempts) {
+        if (parse_uint(attempts, TASK_ATTEMPTS_MAX, &n) < 0 || n == 0) {
+            log_error("--max-attempts: \"%s\" is not a number from 1 to %d", attempts, TASK_ATTEMPTS_MAX);
+            return -EINVAL;
+        }
+        t->max_attempts = (int) n;
+    }
+    if (timeout) {
+        if (time_parse_span(timeout, &n) < 0 || n == 0 || (double) n > TASK_TIMEOUT_MAX * 1e6) {
+            log_error("--timeout: \"%s\" is no span of time; write it like 90s or 10min", timeout);
+            return -EINVAL;
+        }
+        t->timeout = (double) n / 1e6;
+    }
+    return 0;
+}
+
+static int tags_parse(const char *value, char ***ret) {
+    _cleanup_(freep) char *copy = strdup(value);
+    char *state = NULL;
+    size_t n = 0;
+
+    *ret = calloc(TASK_TAGS_MAX + 1, sizeof(char *));
+    if (!copy || !*ret)
+        return -ENOMEM;
+    for (char *tag = strtok_r(copy, ",", &state); tag; tag = strtok_r(NULL, ",", &state)) {
+        if (n == TASK_TAGS_MAX || strlen(tag) > TASK_TAG_MAX || !utf8_valid(tag, strlen(tag))) {
+            log_error("--tags: at most %d tags of at most %d bytes", TASK_TAGS_MAX, TASK_TAG_MAX);
+            return -EINVAL;
+        }
+        (*ret)[n] = strdup(tag);
+        if (!(*ret)[n++])
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+static int task_parse(const char *name, const char *const values[], TaskNew *t) {
+    int r = label_parse("NAME", name, &t->name);
+
+    t->id = id_new();
+    t->priority = TASK_PRIORITY_MEDIUM;
+    if (r >= 0)
+        r = payload_parse(values[OPTION_PAYLOAD], &t->payload);
+    if (r >= 0 && values[OPTION_QUEUE])
+        r = label_parse("--queue", values[OPTION_QUEUE], &t->queue);
+    if (r >= 0 && values[OPTION_PRIORITY]) {
+        t->priority = task_priority_from_string(values[OPTION_PRIORITY]);
+        if (t->priority < 0) {
+            log_error("--priority: \"%s\" is none of LOW, MEDIUM, HIGH, CRITICAL", values[OPTION_PRIORITY]);
+            return -EINVAL;
+        }
+    }
+    if (r >= 0 && values[OPTION_AT])
+        r = time_option_parse(values[OPTION_AT], &t->scheduled_at);
+    if (r >= 0)
+        r = numbers_parse(values[OPTION_ATTEMPTS], values[OPTION_TIMEOUT], t);
+    if (r >= 0 && values[OPTION_TAGS])
+        r = tags_parse(values[OPTION_TAGS], &t->tags);
+    return r;
+}
+
+static int submit_run(int argc, char *argv[]) {
+    _cleanup_(config_done) Config config = {};
+    _cleanup_(task_new_freep) TaskNew *task = calloc(1, sizeof(TaskNew));
+    _cleanup_(db_freep) Db *db = NULL;
+    const char *values[_OPTION_MAX];
+    char **args, *error = NULL;
+    DbOutcome outcome;
+
+    if (!task)
+        return EX_OSERR;
+    int r = config_load_with(&config, "", options, values, argc, argv, &args);
+    if (r < 0)
+        return config_exit_status(r);
+    if (!args[0] || args[1]) {
+        log_error("\"pgmill submit\" takes one argument, the name of the task");
+        return EX_USAGE;
+    }
+    r = task_parse(args[0], values, task);
+    if (r < 0)
+        return config_exit_status(r);
+    int status = cli_connect(&config, &db);
+    if (status != EX_OK)
+        return status;
+    r = task_submit(db, task, &outcome, &error);
+    if (r < 0)
+        return cli_failed("submit the task", outcome == DB_INVALID ? -EBADMSG : r, error);
+    (void) puts(ID_TEXT(task->id));
+    return EX_OK;
+}
+
+const Verb submit_verb = {
+    .name = "submit",
+    .run = submit_run,
+    .arguments = "[OPTION…] NAME",
+    .summary = "Submit a task and print its id",
+    .section = "",
+    .options = options,
+};

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The waiting half of db.h, for client verbs: turns the connection's own loop until the answer is there.
+ */
+#include <stdio.h>
+
+#include "base/util.h"
+#include "store/db.h"
+
+/* What a waiting caller waits for. The connection's userdata, so lost() finds it. */
+typedef struct Wait {
+    bool done, lost;
+    char *error;
+    DbOutcome outcome;
+    DbRows *rows;
+} Wait;
+
+/* One waiter at a time: client verbs do one thing after the other. */
+static Wait *waiting;
+
+static void on_connected(_unused_ Db *db, _unused_ void *userdata) {
+    if (waiting)
+        waiting->done = true;
+}
+
+static void on_lost(_unused_ Db *db, const char *error, _unused_ void *userdata) {
+    if (!waiting)
+        return;
+    waiting->done = waiting->lost = true;
+    (void) string_replace(&waiting->error, error);
+}
+
+static const DbEvents wait_events = { .connected = on_connected, .lost = on_lost };
+
+static int wait_done(Wait *w, sd_event *event) {
+    waiting = w;
+    while (!w->done) {
+        int r = sd_event_run(event, UINT64_MAX);
+        if (r < 0) {
+            waiting = NULL;
+            return r;
+        }
+    }
+    waiting = NULL;
+    return w->lost ? -ENOTCONN : 0;
+}
+
+int db_open(Db **ret, const char *conninfo, const char *name, char **ret_error) {
+    _cleanup_(sd_event_unrefp) sd_event *event = NULL;
+    _cleanup_(db_freep) Db *db = NULL;
+    Wait w = {};
+
+    int r = sd_event_new(&event);
+    if (r < 0)
+        return r;
+    r = db_new(&db, event, conninfo, name, &wait_events, NULL, ret_error);
+    if (r < 0)
+        return r;
+    r = wait_done(&w, event);
+    if (r < 0) {
+        *ret_error = w.error;
+        return r;
+    }
+    *ret = TAKE_PTR(db);
+    return 0;
+}
+
+static void on_reply(Db *db, const DbReply *reply, void *userdata) {
+    Wait *w = userdata;
+
+    w->done = true;
+    w->outcome = reply->outcome;
+    w->rows = db_take_rows(db);
+    if (reply->outcome != DB_OK)
+        (void) string_replace(&w->error, reply->message);
+}
+
+int db_query(Db *db, const DbStatement *statement, const char *const params[], DbRows **ret_rows,
+    DbOutcome *ret_outcome, char **ret_error) {
+    Wait w = {};
+
+    int r = db_call(db, statement, params, on_reply, &w);
+    if (r >= 0)
+        r = wait_done(&w, db_event(db));
+    if (ret_outcome)
+        *ret_outcome = r < 0 ? DB_LOST : w.outcome;
+    if (r >= 0 && w.outcome != DB_OK)
+        r = w.outcome == DB_LOST ? -ENOTCONN : -EIO;
+    if (r < 0) {
+        db_rows_free(w.rows);
+        *ret_error = w.error;
+        return r;
+    }
+    if (ret_rows)
+        *ret_rows = w.rows;
+    else
+        db_rows_free(w.rows);
+    return 0;
+}

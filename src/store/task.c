@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: MIT */
+#include "store/task.h"
+
+#include <stdio.h>
+#include <strings.h>
+
+#include "base/json.h"
+#include "store/array.h"
+
+static const char *const priority_names[_TASK_PRIORITY_MAX] = {
+    [TASK_PRIORITY_LOW] = "LOW",
+    [TASK_PRIORITY_MEDIUM] = "MEDIUM",
+    [TASK_PRIORITY_HIGH] = "HIGH",
+    [TASK_PRIORITY_CRITICAL] = "CRITICAL",
+};
+
+static const char *const status_names[_TASK_STATUS_MAX] = {
+    [TASK_STATUS_SCHEDULED] = "SCHEDULED",
+    [TASK_STATUS_AVAILABLE] = "AVAILABLE",
+    [TASK_STATUS_RUNNING] = "RUNNING",
+    [TASK_STATUS_PAUSED] = "PAUSED",
+    [TASK_STATUS_RETRYABLE] = "RETRYABLE",
+    [TASK_STATUS_COMPLETED] = "COMPLETED",
+    [TASK_STATUS_CANCELLED] = "CANCELLED",
+    [TASK_STATUS_FAILED] = "FAILED",
+};
+
+static int name_index(const char *const names[], size_t n, const char *s) {
+    for (size_t i = 0; i < n; i++)
+        if (strcasecmp(names[i], s) == 0)
+            return (int) i;
+    return -EINVAL;
+}
+
+const char *task_priority_to_string(TaskPriority p) {
+    return priority_names[p];
+}
+
+TaskPriority task_priority_from_string(const char *s) {
+    return (TaskPriority) name_index(priority_names, ELEMENTS(priority_names), s);
+}
+
+const char *task_status_to_string(TaskStatus s) {
+    return status_names[s];
+}
+
+TaskStatus task_status_from_string(const char *s) {
+    return (TaskStatus) name_index(status_names, ELEMENTS(status_names), s);
+}
+
+bool task_label_valid(const char *s) {
+    static const char first[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_";
+    static const char rest[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
+    size_t n = strlen(s);
+
+    return n >= 1 && n <= 100 && strspn(s, first) > 0 && strspn(s, rest) == n;
+}
+
+TaskNew *task_new_free(TaskNew *t) {
+    if (!t)
+        return NULL;
+    for (char **tag = t->tags; tag && *tag; tag++)
+        free(*tag);
+    free(t->tags);
+    free(t->queue);
+    free(t->name);
+    free(t->payload);
+    free(t->scheduled_at);
+    free(t);
+    return NULL;
+}
+
+void task_new_freep(TaskNew **t) {
+    task_new_free(*t);
+}
+
+/* ---- the shape of a task ---- */
+
+typedef enum ColumnKind {
+    COLUMN_TEXT,
+    COLUMN_TIME, /* "2023-10-01 10:00:00.5+00" */
+    COLUMN_RAW,  /* JSON already: numbers, jsonb */
+    COLUMN_LIST, /* a JSON array, by to_json() */
+} ColumnKind;
+
+/* In the order of TASK_COLUMNS. */
+static const struct {
+    const char *name;
+    ColumnKind kind;
+} columns[] = {
+    { "id", COLUMN_TEXT },
+    { "queue", COLUMN_TEXT },
+    { "name", COLUMN_TEXT },
+    { "status", COLUMN_TEXT },
+    { "priority", COLUMN_TEXT },
+    { "payload", COLUMN_RAW },
+    { "tags", COLUMN_LIST },
+    { "scheduled_at", COLUMN_TIME },
+    { "created_at", COLUMN_TIME },
+    { "started_at", COLUMN_TIME },
+    { "finished_at", COLUMN_TIME },
+    { "attempt", COLUMN_RAW },
+    { "max_attempts", COLUMN_RAW },
+    { "timeout", COLUMN_RAW },
+    { "worker", COLUMN_TEXT },
+    { "result", COLUMN_RAW },
+    { "error", COLUMN_TEXT },
+    { "errors", COLUMN_RAW },
+};
+
+#define TASK_COLUMNS                                                                                         \
+    "id, queue, name, status, priority, payload, to_json(tags), scheduled_at, created_at, started_at, "      \
+    "finished_at, attempt, max_attempts, timeout, worker, result, error, errors"
+
+/* "2023-10-01 10:00:00.5+00" → "2023-10-01T10:00:00.5Z": sessions have TimeZone UTC. */
+static void write_time(Buf *b, const char *value) {
+    size_t n = strlen(value);
+
+    if (n < 11)
+        return json_write_string(b, value, n); /* infinity */
+    if (n > 3 && streq(value + n - 3, "+00"))
+        n -= 3;
+    buf_putc(b, '"');
+    buf_add(b, value, 10);
+    buf_putc(b, 'T');
+    buf_add(b, value + 11, n - 11);
+    buf_puts(b, "Z\"");
+}
+
+void task_row_json(const DbRows *rows, size_t row, unsigned first, Buf *b) {
+    for (unsigned i = 0; i < ELEMENTS(columns); i++) {
+        const char *value = db_value(rows, row, first + i);
+
+        buf_puts(b, i == 0 ? "{\"" : ", \"");
+        buf_puts(b, columns[i].name);
+        buf_puts(b, "\": ");
+        if (!value)
+            buf_puts(b, "null");
+        else if (columns[i].kind == COLUMN_TEXT)
+            json_write_string(b, value, db_length(rows, row, first + i));
+        else if (columns[i].kind == COLUMN_TIME)
+            write_time(b, value);
+        else
+            buf_add(b, value, db_length(rows, row, first + i));
+    }
+    buf_putc(b, '}');
+}
+
+const char *task_row_value(const DbRows *rows, size_t row, unsigned first, const char *field) {
+    for (unsigned i = 0; i < ELEMENTS(columns); i++)
+        if (streq(columns[i].name, field))
+            return db_value(rows, row, first + i);
+    return NULL;
+}
+
+/* ---- submit ---- */
+
+enum { SUBMIT_PARAMS = 9 };
+
+static const DbStatement submit_group = {
+    .name = "submit_group",
+    .sql = "SELECT pgmill.submit_group($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    .params = SUBMIT_PARAMS,
+};
+
+static const DbStatement wake = { .name = "wake", .sql = "SELECT pgmill.wake($1, $2)", .params = 2 };
+
+static void params_done(Buf params[static SUBMIT_PARAMS]) {
+    for (size_t i = 0; i < SUBMIT_PARAMS; i++)
+        buf_done(&params[i]);
+}
+
+static int tags_add(Buf *b, char *const tags[]) {
+    Buf list = {};
+
+    for (; tags && *tags; tags++)
+        array_add(&list, *tags);
+    array_add(b, array_literal(&list));
+    int r = buf_error(&list);
+    buf_done(&list);
+    return r;
+}
+
+static int task_add(Buf p[static SUBMIT_PARAMS], const TaskNew *t) {
+    array_add(&p[0], ID_TEXT(t->id));
+    array_add(&p[1], t->queue ? t->queue : TASK_QUEUE_DEFAULT);
+    array_add(&p[2], t->name);
+    array_add(&p[3], t->payload);
+    array_add(&p[4], task_priority_to_string(t->priority));
+    array_add(&p[5], t->scheduled_at);
+    t->max_attempts > 0 ? array_addf(&p[6], "%d", t->max_attempts) : array_add(&p[6], NULL);
+    t->timeout > 0 ? array_addf(&p[7], "%.6f", t->timeout) : array_add(&p[7], NULL);
+    return tags_add(&p[8], t->tags);
+}
+
+/* The parameters of one submit_group call. Fills literals[]; they live as long as p[]. */
+static int submit_params(TaskNew *const tasks[], size_t n, Buf p[static SUBMIT_PARAMS],
+    const char *literals[static SUBMIT_PARAMS]) {
+    for (size_t i = 0; i < n; i++) {
+        int r = task_add(p, tasks[i]);
+        if (r < 0)
+            return r;
+    }
+    for (size_t i = 0; i < SUBMIT_PARAMS; i++) {
+        literals[i] = array_literal(&p[i]);
+        if (buf_error(&p[i]) < 0)
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+int task_submit_group(Db *db, TaskNew *const tasks[], size_t n, DbCallback callback, void *userdata) {
+    Buf p[SUBMIT_PARAMS] = {};
+    const char *literals[SUBMIT_PARAMS];
+
+    int r = submit_params(tasks, n, p, literals);
+    if (r >= 0)
+        r = db_call(db, &submit_group, literals, callback, userdata);
+    /* After the commit, and in a transaction of its own: sleepers are told of rows that they can see. */
+    if (r >= 0 && db_send(db, &wake, (const char *[]) { literals[1], literals[2] }, NULL, NULL) >= 0)
+        (void) db_sync(db, NULL, NULL);
+    params_done(p);
+    return r;
+}
+
+int task_submit(Db *db, const TaskNew *task, DbOutcome *ret_outcome, char **ret_error) {
+    TaskNew *const tasks[] = { (TaskNew *) task };
+    Buf p[SUBMIT_PARAMS] = {};
+    const char *literals[SUBMIT_PARAMS];
+
+    int r = submit_params(tasks, 1, p, literals);
+    if (r >= 0)
+        r = db_query(db, &submit_group, literals, NULL, ret_outcome, ret_error);
+    if (r >= 0)
+        r = db_query(db, &wake, (const char *[]) { literals[1], literals[2] }, NULL, ret_outcome, ret_error);
+    params_done(p);
+    return r;
+}
+
+/* ---- read and steer ---- */
+
+int task_read_group(Db *db, const Id ids[], size_t n, DbCallback callback, void *userdata) {
+    static const DbStatement statement = {
+        .name = "read_group",
+        .sql = "SELECT " TASK_COLUMNS " FROM pgmill.task WHERE id = ANY ($1::uuid[])",
+        .params = 1,
+    };
+    Buf list = {};
+
+    for (size_t i = 0; i < n; i++)
+        array_add(&list, ID_TEXT(ids[i]));
+    const char *literal = array_literal(&list);
+    int r = buf_error(&list);
+    if (r >= 0)
+        r = db_call(db, &statement, &literal, callback, userdata);
+    buf_done(&list);
+    return r;
+}
+
+/* The second function is given the first one's verdict only so that it runs after it, and sees what it did. */
+#define STEER(verb)                                                                                          \
+    "SELECT verdict, " TASK_COLUMNS " FROM (SELECT pgmill." verb "($1) AS verdict) v "                       \
+    "LEFT JOIN LATERAL pgmill.read($1, verdict) ON true"
+
+int task_pause(Db *db, Id id, DbCallback callback, void *userdata) {
+    static const DbStatement statement = { .name = "pause", .sql = STEER("pause"), .params = 1 };
+    return db_call(db, &statement, (const char *[]) { ID_TEXT(id) }, callback, userdata);
+}
+
+int task_resume(Db *db, Id id, DbCallback callback, void *userdata) {
+    static const DbStatement statement = { .name = "resume", .sql = STEER("resume"), .params = 1 };
+    return db_call(db, &statement, (const char *[]) { ID_TEXT(id) }, callback, userdata);
+}
+
+int task_read(Db *db, Id id, DbRows **ret, char **ret_error) {
+    static const DbStatement statement = {
+        .name = "read", .sql = "SELECT " TASK_COLUMNS " FROM pgmill.task WHERE id = $1", .params = 1 };
+    return db_query(db, &statement, (const char *[]) { ID_TEXT(id) }, ret, NULL, ret_error);
+}
+
+int task_list(Db *db, const TaskFilter *filter, DbRows **ret, char **ret_error) {
+    static const DbStatement statement = {
+        .name = "list",
+        .sql = "SELECT " TASK_COLUMNS " FROM pgmill.task "
+               "WHERE ($1::text IS NULL OR status = $1) AND ($2::text IS NULL OR queue = $2) "
+               "AND ($3::text IS NULL OR name = $3) ORDER BY id DESC LIMIT $4::int",
+        .params = 4,
+    };
+    char limit[16];
+
+    (void) snprintf(limit, sizeof(limit), "%u", filter->limit);
+    return db_query(db, &statement, (const char *[]) { filter->status, filter->queue, filter->name, limit }, ret,
+        NULL, ret_error);
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * The task model, and one C function for each SQL function that submits, reads or steers tasks.
+ * Every transition is decided by SQL; nothing here writes a state. Knows nothing of HTTP.
+ */
+#include <stdint.h>
+
+#include "base/id.h"
+#include "base/util.h"
+#include "store/db.h"
+
+typedef enum TaskPriority {
+    TASK_PRIORITY_LOW,
+    TASK_PRIORITY_MEDIUM,
+    TASK_PRIORITY_HIGH,
+    TASK_PRIORITY_CRITICAL,
+    _TASK_PRIORITY_MAX,
+    _TASK_PRIORITY_INVALID = -EINVAL,
+} TaskPriority;
+
+const char *task_priority_to_string(TaskPriority p);       /* "MEDIUM" */
+TaskPriority task_priority_from_string(const char *s);     /* any case; _TASK_PRIORITY_INVALID */
+
+typedef enum TaskStatus {
+    TASK_STATUS_SCHEDULED, /* not yet due */
+    TASK_STATUS_AVAILABLE, /* waits for a worker */
+    TASK_STATUS_RUNNING,
+    TASK_STATUS_PAUSED,
+    TASK_STATUS_RETRYABLE, /* waits for its backoff */
+    TASK_STATUS_COMPLETED,
+    TASK_STATUS_CANCELLED,
+    TASK_STATUS_FAILED,    /* attempts spent, or told not to retry */
+    _TASK_STATUS_MAX,
+    _TASK_STATUS_INVALID = -EINVAL,
+} TaskStatus;
+
+const char *task_status_to_string(TaskStatus s);
+TaskStatus task_status_from_string(const char *s);         /* any case; _TASK_STATUS_INVALID */
+static inline bool task_status_is_end(TaskStatus s) {
+    return s == TASK_STATUS_COMPLETED || s == TASK_STATUS_CANCELLED || s == TASK_STATUS_FAILED;
+}
+
+/* Names of tasks and queues: [A-Za-z0-9_][A-Za-z0-9_.-]{0,99}, the domain pgmill.label. */
+bool task_label_valid(const char *s);
+#define TASK_LABEL_RULE "1 to 100 letters, digits, '_', '.' or '-', the first none of '.' and '-'"
+
+#define TASK_QUEUE_DEFAULT "default"
+#define TASK_ATTEMPTS_MAX  1000
+#define TASK_TAGS_MAX      20  /* tags of a task */
+#define TASK_TAG_MAX       100 /* bytes of a tag */
+#define TASK_TIMEOUT_MAX   (366.0 * 86400) /* seconds */
+
+/* A task to submit. Strings are owned. */
+typedef struct TaskNew {
+    Id id;                  /* made by the submitter, so that sending it twice is harmless */
+    char *queue;            /* NULL: TASK_QUEUE_DEFAULT */
+    char *name;
+    char *payload;          /* JSON text, byte for byte as the client wrote it */
+    TaskPriority priority;
+    char *scheduled_at;     /* as time_format() writes it; NULL: now */
+    int max_attempts;       /* 0: the handler's */
+    double timeout;         /* seconds; 0: the handler's */
+    char **tags;            /* NULL-terminated; NULL: none */
+} TaskNew;
+
+TaskNew *task_new_free(TaskNew *t);
+void task_new_freep(TaskNew **t);
+
+/*
+ * One transaction for n tasks. The callback comes once, after the durable commit: DB_OK all are stored (those
+ * that a former sending had stored already included), DB_INVALID one of them was refused and none is stored.
+ * Then wakes sleeping workers, in a transaction of its own. Errors: -ENOTCONN, -ENOMEM.
+ */
+int task_submit_group(Db *db, TaskNew *const tasks[], size_t n, DbCallback callback, void *userdata);
+
+/* Rows of TASK columns (below) for those of the ids that exist, in any order. Column 0 is the id. */
+int task_read_group(Db *db, const Id ids[], size_t n, DbCallback callback, void *userdata);
+
+/* One row: verdict, then the TASK columns from 1 on (all NULL if there is no such task).
+ * verdict: "done", "unknown", "ended", "running" (sql/functions/steer.sql). DB_LOCKED: somebody holds it. */
+int task_pause(Db *db, Id id, DbCallback callback, void *userdata);
+int task_resume(Db *db, Id id, DbCallback callback, void *userdata);
+
+typedef struct TaskFilter {
+    const char *status, *queue, *name; /* NULL: any. status in upper case */
+    unsigned limit;
+} TaskFilter;
+
+/* For client verbs, on a db_open() connection: newest first; rows of TASK columns. */
+int task_list(Db *db, const TaskFilter *filter, DbRows **ret, char **ret_error);
+int task_read(Db *db, Id id, DbRows **ret, char **ret_error);
+int task_submit(Db *db, const TaskNew *task, DbOutcome *ret_outcome, char **ret_error);
+
+/*
+ * Writes one row of TASK columns, beginning at column `first`, as a JSON object, the shape that REST and the
+ * command line show: payload and result are the database's own text, times RFC 3339 in UTC with Z.
+ */
+void task_row_json(const DbRows *rows, size_t row, unsigned first, Buf *b);
+/* The text of one field of such a row by name ("status"), NULL for SQL NULL. */
+const char *task_row_value(const DbRows *rows, size_t row, unsigned first, const char *field);

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+#include "store/worker.h"
+
+#include <stdio.h>
+
+#include "store/array.h"
+
+static void list_literal(Buf *b, char *const *list) {
+    for (; list && *list; list++)
+        array_add(b, *list);
+}
+
+int worker_register(Db *db, const WorkerInfo *w, DbCallback callback, void *userdata) {
+    static const DbStatement statement = {
+        .name = "register",
+        .sql = "SELECT pgmill.register($1, $2, $3, $4, $5, make_interval(secs => $6), $7, $8)",
+        .params = 8,
+    };
+    _cleanup_(buf_done) Buf queues = {}, names = {};
+    char pid[16], grace[32];
+
+    (void) snprintf(pid, sizeof(pid), "%d", (int) getpid());
+    (void) snprintf(grace, sizeof(grace), "%.3f", (double) w->grace_usec / 1e6);
+    list_literal(&queues, w->queues);
+    list_literal(&names, w->names);
+    const char *params[] = { ID_TEXT(w->id), w->instance, w->host, pid, PGMILL_VERSION, grace,
+        array_literal(&queues), array_literal(&names) };
+    if (buf_error(&queues) < 0 || buf_error(&names) < 0)
+        return -ENOMEM;
+    return db_call(db, &statement, params, callback, userdata);
+}
+
+int worker_attach(Db *db, Id worker, DbCallback callback, void *userdata) {
+    static const DbStatement statement = { .name = "attach", .sql = "SELECT pgmill.attach($1)", .params = 1 };
+    return db_call(db, &statement, (const char *[]) { ID_TEXT(worker) }, callback, userdata);
+}
+
+int worker_session(Db *db, DbCallback callback, void *userdata) {
+    /* The server's side of keepalives: a host that vanished frees its lock within 5 s. */
+    static const DbStatement statement = {
+        .name = "worker_session",
+        .sql = "SELECT pg_backend_pid(), "
+               "CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') "
+               "     THEN set_config('synchronous_commit', 'on', false) END, "
+               "set_config('tcp_keepalives_idle', '2', false), set_config('tcp_keepalives_interval', '1', false), "
+               "set_config('tcp_keepalives_count', '2', false), set_config('tcp_user_timeout', '4000', false), "
+               "set_config('client_connection_check_interval', '500', false), "
+               "set_config('idle_in_transaction_session_timeout', '0', false), "
+               "set_config('idle_session_timeout', '0', false), set_config('statement_timeout', '0', false)",
+        .params = 0,
+    };
+    return db_call(db, &statement, NULL, callback, userdata);
+}
+
+/* The order of pgmill.priority. */
+static const char *const priorities[WORKER_PRIORITIES] = { "LOW", "MEDIUM", "HIGH", "CRITICAL" };
+
+int worker_claim(Db *db, const WorkerInfo *w, const char *queue, unsigned slots, const ClaimPosition *position,
+    DbCallback callback, void *userdata) {
+    static const DbStatement statement = {
+        .name = "claim",
+        .sql = "SELECT id, claim_no, priority, due_at FROM pgmill.claim($1, $2, $3, $4, $5, $6, $7)",
+        .params = 7,
+    };
+    _cleanup_(buf_done) Buf names = {}, tries = {}, due = {}, ids = {};
+    char count[16];
+
+    for (size_t i = 0; w->names[i]; i++) {
+        array_add(&names, w->names[i]);
+        array_addf(&tries, "%d", w->tries[i]);
+    }
+    for (size_t i = 0; i < WORKER_PRIORITIES; i++) {
+        array_add(&due, *position->due_at[i] ? position->due_at[i] : "-infinity");
+        array_add(&ids, *position->id[i] ? position->id[i] : "00000000-0000-0000-0000-000000000000");
+    }
+    (void) snprintf(count, sizeof(count), "%u", slots);
+    const char *params[] = { queue, ID_TEXT(w->id), array_literal(&names), array_literal(&tries), count,
+        array_literal(&due), array_literal(&ids) };
+    if (buf_error(&names) < 0 || buf_error(&tries) < 0 || buf_error(&due) < 0 || buf_error(&ids) < 0)
+        return -ENOMEM;
+    return db_call(db, &statement, params, callback, userdata);
+}
+
+/* Rows come in the order of the line within each priority, so the last one of each is the new position. */
+void worker_position_advance(ClaimPosition *position, const DbRows *claimed) {
+    for (size_t i = 0; i < db_rows(claimed); i++)
+        for (size_t p = 0; p < WORKER_PRIORITIES; p++)
+            if (streq(db_value(claimed, i, 2), priorities[p])) {
+                (void) snprintf(position->due_at[p], sizeof(position->due_at[p]), "%s", db_value(claimed, i, 3));
+                (void) snprintf(position->id[p], sizeof(position->id[p]), "%s", db_value(claimed, i, 0));
+            }
+}
+
+int worker_claimed_tasks(Db *db, Id worker, const char *known, DbCallback callback, void *userdata) {
+    static const DbStatement statement = {
+        .name = "claimed_tasks",
+        .sql = "SELECT id, claim_no, queue, name, attempt, max_attempts, timeout, payload, started "
+               "FROM pgmill.claimed_tasks($1, $2)",
+        .params = 2,
+    };
+    return db_send(db, &statement, (const char *[]) { ID_TEXT(worker), known }, callback, userdata);
+}
+
+int worker_finish(Db *db, Id worker, const RunEnd *ends, size_t n, DbCallback callback, void *userdata) {
+    static const char *const outcomes[_RUN_OUTCOME_MAX] = {
+        [RUN_COMPLETED] = "completed",
+        [RUN_FAILED] = "failed",
+        [RUN_RETRY] = "retry",
+        [RUN_DEFERRED] = "deferred",
+        [RUN_RETURNED] = "returned",
+    };
+    static const DbStatement statement = {
+        .name = "finish",
+        .sql = "SELECT id, verdict FROM pgmill.finish($1, $2, $3, $4, $5, $6, $7)",
+        .params = 7,
+    };
+    enum { IDS, CLAIM_NOS, OUTCOMES, RESULTS, ERRORS, DELAYS, LISTS };
+    Buf lists[LISTS] = {};
+    const char *params[1 + LISTS] = { ID_TEXT(worker) };
+    int r = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        array_add(&lists[IDS], ID_TEXT(ends[i].id));
+        array_addf(&lists[CLAIM_NOS], "%jd", (intmax_t) ends[i].claim_no);
+        array_add(&lists[OUTCOMES], outcomes[ends[i].outcome]);
+        array_add(&lists[RESULTS], ends[i].result);
+        array_add(&lists[ERRORS], ends[i].error);
+        ends[i].delay < 0 ? array_add(&lists[DELAYS], NULL) : array_addf(&lists[DELAYS], "%.3f", ends[i].delay);
+    }
+    for (size_t i = 0; i < LISTS; i++) {
+        params[1 + i] = array_literal(&lists[i]);
+        if (buf_error(&lists[i]) < 0)
+            r = -ENOMEM;
+    }
+    if (r >= 0)
+        r = db_send(db, &statement, params, callback, userdata);
+    for (size_t i = 0; i < LISTS; i++)
+        buf_done(&lists[i]);
+    return r;
+}
+
+int worker_sleep(Db *db, const WorkerInfo *w, DbCallback callback, void *userdata) {
+    static const DbStatement statement = { .name = "sleep", .sql = "SELECT pgmill.sleep($1, $2, $3)", .params = 3 };
+    _cleanup_(buf_done) Buf queues = {}, names = {};
+
+    list_literal(&queues, w->queues);
+    list_literal(&names, w->names);
+    const char *params[] = { ID_TEXT(w->id), array_literal(&queues), array_literal(&names) };
+    if (buf_error(&queues) < 0 || buf_error(&names) < 0)
+        return -ENOMEM;
+    return db_call(db, &statement, params, callback, userdata);
+}
+
+int worker_awake(Db *db, Id worker) {
+    static const DbStatement statement = { .name = "awake", .sql = "SELECT pgmill.awake($1)", .params = 1 };
+
+    return db_call(db, &statement, (const char *[]) { ID_TEXT(worker) }, NULL, NULL);
+}
+
+int worker_listen(Db *db, Id worker, DbCallback callback, void *userdata) {
+    static const DbStatement statement = { .name = "listen", .sql = "SELECT pgmill.listen($1)", .params = 1 };
+
+    return db_call(db, &statement, (const char *[]) { ID_TEXT(worker) }, callback, userdata);
+}
+
+int worker_count(Db *db, DbCallback callback, void *userdata) {
+    static const DbStatement statement = {
+        .name = "worker_count", .sql = "SELECT count(*) FROM pgmill.heartbeats WHERE NOT dead", .params = 0 };
+    return db_call(db, &statement, NULL, callback, userdata);
+}
+
+int worker_leave(Db *db, Id worker, DbCallback callback, void *userdata) {
+    static const DbStatement statement = { .name = "leave", .sql = "SELECT pgmill.leave($1)", .params = 1 };
+    return db_call(db, &statement, (const char *[]) { ID_TEXT(worker) }, callback, userdata);
+}

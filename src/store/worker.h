@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * A worker's calls: one C function for each SQL function of sql/functions/{workers,claim,finish}.sql.
+ */
+#include "base/id.h"
+#include "base/util.h"
+#include "store/db.h"
+
+typedef struct WorkerInfo {
+    Id id; /* one for each life of the process */
+    const char *instance, *host;
+    uint64_t grace_usec;
+    char *const *queues, *const *names; /* what it takes; names in the order of tries */
+    const int *tries;                   /* each name's max_attempts */
+} WorkerInfo;
+
+/* Takes the session lock. Nothing to read in the reply but its outcome. */
+int worker_register(Db *db, const WorkerInfo *w, DbCallback callback, void *userdata);
+
+/* This session takes over from the worker's former one. One row: boolean, false: it was given up. */
+int worker_attach(Db *db, Id worker, DbCallback callback, void *userdata);
+
+/* One row: the backend's own pid, for comparison with db_backend_pid(): unequal behind a pooler; and raises
+ * synchronous_commit where it is below "on". */
+int worker_session(Db *db, DbCallback callback, void *userdata);
+
+/* The position a scan of a queue goes on from: of the last row taken, per priority. */
+#define WORKER_PRIORITIES 4
+typedef struct ClaimPosition {
+    char due_at[WORKER_PRIORITIES][40]; /* "" : from the start */
+    char id[WORKER_PRIORITIES][ID_TEXT_SIZE];
+} ClaimPosition;
+
+/* A group of its own (asynchronous commit). Rows for worker_position_advance(); they prove nothing yet. */
+int worker_claim(Db *db, const WorkerInfo *w, const char *queue, unsigned slots, const ClaimPosition *position,
+    DbCallback callback, void *userdata);
+void worker_position_advance(ClaimPosition *position, const DbRows *claimed);
+
+/* What the worker holds beside the ones named in known (ended with array_literal()). Not a group: send more. */
+int worker_claimed_tasks(Db *db, Id worker, const char *known, DbCallback callback, void *userdata);
+enum { CLAIMED_ID, CLAIMED_NO, CLAIMED_QUEUE, CLAIMED_NAME, CLAIMED_ATTEMPT, CLAIMED_MAX_ATTEMPTS, CLAIMED_TIMEOUT,
+    CLAIMED_PAYLOAD, CLAIMED_STARTED };
+
+/* How a run ended. */
+typedef enum RunOutcome {
+    RUN_COMPLETED,
+    RUN_FAILED,   /* must not be tried again */
+    RUN_RETRY,    /* again while attempts are left */
+    RUN_DEFERRED, /* again, not counted */
+    RUN_RETURNED, /* back in line, not counted, as if it had never begun */
+    _RUN_OUTCOME_MAX,
+} RunOutcome;
+
+typedef struct RunEnd {
+    Id id;
+    int64_t claim_no;
+    RunOutcome outcome;
+    const char *result; /* JSON text or NULL */
+    const char *error;  /* JSON text of an object or NULL */
+    double delay;       /* seconds until it is due again; < 0: keeps its place */
+} RunEnd;
+
+/* Ends runs and gives a sign of life. Rows (id, verdict: "done", "refused", "locked"); the last statement of a
+ * group: db_sync() is the caller's, and its callback proves claims and ends. */
+int worker_finish(Db *db, Id worker, const RunEnd *ends, size_t n, DbCallback callback, void *userdata);
+
+/* One row: seconds until the next task is due, NULL when none is known. The worker is now told of new tasks by a
+ * notification on worker_channel(). */
+int worker_sleep(Db *db, const WorkerInfo *w, DbCallback callback, void *userdata);
+int worker_awake(Db *db, Id worker);
+int worker_listen(Db *db, Id worker, DbCallback callback, void *userdata);
+
+/* One row: how many workers live. */
+int worker_count(Db *db, DbCallback callback, void *userdata);
+
+/* One row: boolean, false: a task is still its own. */
+int worker_leave(Db *db, Id worker, DbCallback callback, void *userdata);

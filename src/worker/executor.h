@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * What runs a task: one struct of functions a mode. A new mode is one file and one row in executors[].
+ */
+#include <systemd/sd-event.h>
+
+#include "base/util.h"
+
+typedef struct Run Run;
+
+/* What is known of an attempt when it is over. */
+typedef struct RunExit {
+    int start_error;    /* errno: the program could not be started; then nothing else counts */
+    int code, status;   /* CLD_EXITED and the exit status, or CLD_KILLED / CLD_DUMPED and the signal */
+    bool timed_out;
+    bool output_overflow;
+} RunExit;
+
+typedef struct Executor {
+    const char *name;
+    /* Begins the attempt. It ends by run_exited(), later and exactly once. Errors: negative errno, nothing runs. */
+    int (*start)(Run *run, sd_event *event, char *const argv[]);
+    /* Ends it: ask (SIGTERM), or do not ask (SIGKILL). */
+    void (*stop)(Run *run, bool ask);
+    /* Gives back what start() took. Nothing of the run may be left running. */
+    void (*done)(Run *run);
+} Executor;
+
+extern const Executor executor_oneshot;
+
+/* NULL: there is none of that name. */
+const Executor *executor_find(const char *name);

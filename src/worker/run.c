@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: MIT */
+#include "worker/run.h"
+
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+
+#include "base/json.h"
+#include "base/log.h"
+
+#define STOP_GRACE_USEC (5 * USEC_PER_SEC)
+#define LOG_LINE_MAX    4096
+
+int run_new(Run **ret, const DbRows *rows, size_t row) {
+    _cleanup_(run_freep) Run *run = calloc(1, sizeof(Run));
+
+    if (!run)
+        return -ENOMEM;
+    if (id_parse(db_value(rows, row, CLAIMED_ID), &run->id) < 0)
+        return -EBADMSG;
+    (void) id_format(run->id, run->id_text);
+    run->claim_no = db_int(rows, row, CLAIMED_NO);
+    run->attempt = (unsigned) db_int(rows, row, CLAIMED_ATTEMPT);
+    run->max_attempts = (unsigned) db_int(rows, row, CLAIMED_MAX_ATTEMPTS);
+    run->timeout_usec = db_value(rows, row, CLAIMED_TIMEOUT)
+        ? (uint64_t) (db_double(rows, row, CLAIMED_TIMEOUT) * 1e6)
+        : UINT64_MAX;
+    run->delay = -1;
+    if (string_replace(&run->queue, db_value(rows, row, CLAIMED_QUEUE)) < 0 ||
+        string_replace(&run->name, db_value(rows, row, CLAIMED_NAME)) < 0 ||
+        string_replace(&run->payload, db_value(rows, row, CLAIMED_PAYLOAD)) < 0)
+        return -ENOMEM;
+    *ret = TAKE_PTR(run);
+    return 0;
+}
+
+Run *run_free(Run *run) {
+    if (!run)
+        return NULL;
+    if (run->executor)
+        run->executor->done(run);
+    sd_event_source_disable_unref(run->timer);
+    buf_done(&run->output);
+    buf_done(&run->tail);
+    free(run->queue);
+    free(run->name);
+    free(run->payload);
+    free(run->result);
+    free(run->error);
+    free(run);
+    return NULL;
+}
+
+void run_freep(Run **run) {
+    run_free(*run);
+}
+
+/* ---- output ---- */
+
+void run_output(Run *run, const char *data, size_t n) {
+    if (run->output.len + n > RUN_RESULT_MAX)
+        run->output_overflow = true; /* the rest is read and dropped: the program must not hang */
+    else
+        buf_add(&run->output, data, n);
+}
+
+/* Whole lines go to the log; half a line waits for its end, unless it is long or the program has ended. */
+static void log_lines(Run *run, bool end) {
+    const LogTask task = { run->id_text, run->name, run->queue, run->attempt };
+
+    while (run->logged < run->tail.len) {
+        const char *line = run->tail.data + run->logged;
+        size_t rest = run->tail.len - run->logged;
+        const char *newline = memchr(line, '\n', rest);
+        size_t len = MIN(newline ? (size_t) (newline - line) : rest, (size_t) LOG_LINE_MAX);
+
+        if (!newline && !end && len < LOG_LINE_MAX)
+            break;
+        log_task_line(&task, LOG_INFO, line, len);
+        run->logged += len + (newline == line + len);
+    }
+}
+
+void run_error_output(Run *run, const char *data, size_t n) {
+    buf_add(&run->tail, data, n);
+    log_lines(run, false);
+    if (run->tail.len <= 2 * (size_t) RUN_STDERR_TAIL)
+        return;
+    size_t drop = MIN(run->tail.len - RUN_STDERR_TAIL, run->logged);
+    memmove(run->tail.data, run->tail.data + drop, run->tail.len - drop + 1);
+    run->tail.len -= drop;
+    run->logged -= drop;
+}
+
+/* ---- what became of it ---- */
+
+static void end(Run *run, RunOutcome outcome, double delay) {
+    run->timer = sd_event_source_disable_unref(run->timer);
+    run->state = RUN_ENDED;
+    run->outcome = outcome;
+    run->delay = delay;
+    run->on_end(run, run->userdata);
+}
+
+/* The object that joins errors[]; attempt, time and worker are added by SQL. */
+static void set_error(Run *run, const char *message, const RunExit *exit) {
+    _cleanup_(buf_done) Buf b = {};
+
+    buf_puts(&b, "{\"error\": ");
+    json_write_string(&b, message, strlen(message));
+    if (exit && exit->start_error == 0 && exit->code == CLD_EXITED)
+        buf_printf(&b, ", \"exit_status\": %d", exit->status);
+    else if (exit && exit->start_error == 0)
+        buf_printf(&b, ", \"signal\": \"SIG%s\"", sigabbrev_np(exit->status));
+    if (run->tail.len > 0) {
+        size_t n = MIN(run->tail.len, (size_t) RUN_STDERR_TAIL);
+        buf_puts(&b, ", \"stderr\": ");
+        json_write_string(&b, run->tail.data + run->tail.len - n, n);
+    }
+    buf_putc(&b, '}');
+    if (buf_error(&b) == 0)
+        run->error = TAKE_PTR(b.data);
+}
+
+static void fail(Run *run, RunOutcome outcome, const RunExit *exit, const char *format, ...) _printf_(4, 5);
+static void fail(Run *run, RunOutcome outcome, const RunExit *exit, const char *format, ...) {
+    char message[512];
+    va_list ap;
+
+    va_start(ap, format);
+    (void) vsnprintf(message, sizeof(message), format, ap);
+    va_end(ap);
+    set_error(run, message, exit);
+    end(run, outcome, (double) backoff_delay(&run->backoff, run->attempt) / 1e6);
+}
+
+/* Standard output as the result: JSON as it is, other text as a string, nothing as null. */
+static int set_result(Run *run, const char **ret_why) {
+    Buf *out = &run->output;
+    _cleanup_(buf_done) Buf text = {};
+    const char *why;
+
+    while (out->len > 0 && strchr("\n\r\t ", out->data[out->len - 1]))
+        out->data[--out->len] = '\0';
+    if (out->len == 0)
+        return 0;
+    if (json_check(out->data, out->len, NULL, NULL, NULL) >= 0) {
+        if (json_check_jsonb(out->data, out->len, ret_why) < 0)
+            return -EBADMSG;
+        run->result = TAKE_PTR(out->data);
+        buf_done(out);
+        return 0;
+    }
+    why = !utf8_valid(out->data, out->len) ? "it is neither JSON nor UTF-8 text"
+        : memchr(out->data, '\0', out->len) ? "it holds a NUL byte"
+                                            : NULL;
+    if (why) {
+        *ret_why = why;
+        return -EBADMSG;
+    }
+    json_write_string(&text, out->data, out->len);
+    if (buf_error(&text) < 0)
+        return -ENOMEM;
+    run->result = TAKE_PTR(text.data);
+    return 0;
+}
+
+static void succeeded(Run *run, const RunExit *exit) {
+    const char *why = "out of memory";
+
+    if (run->output_overflow || buf_error(&run->output) < 0)
+        fail(run, RUN_RETRY, exit, "result refused: standard output is over %d bytes", RUN_RESULT_MAX);
+    else if (set_result(run, &why) < 0)
+        fail(run, RUN_RETRY, exit, "result refused: %s", why);
+    else
+        end(run, RUN_COMPLETED, -1);
+}
+
+/* sysexits.h: what an exit status says beside "failed". */
+static RunOutcome outcome_of_status(int status) {
+    switch (status) {
+    case EX_TEMPFAIL:
+        return RUN_DEFERRED;
+    case EX_USAGE:
+    case EX_DATAERR:
+        return RUN_FAILED;
+    default:
+        return RUN_RETRY;
+    }
+}
+
+void run_exited(Run *run, const RunExit *exit) {
+    log_lines(run, true);
+    if (run->interrupted)
+        end(run, RUN_RETURNED, 0);
+    else if (exit->start_error != 0)
+        fail(run, RUN_RETRY, exit, "cannot start the program: %s", strerror(exit->start_error));
+    else if (run->timed_out)
+        fail(run, RUN_RETRY, exit, "timed out after %.3g s", (double) run->timeout_usec / 1e6);
+    else if (exit->code != CLD_EXITED)
+        fail(run, RUN_RETRY, exit, "ended by signal %d (%s)", exit->status, strsignal(exit->status));
+    else if (exit->status != 0)
+        fail(run, outcome_of_status(exit->status), exit, "exit status %d", exit->status);
+    else
+        succeeded(run, exit);
+}
+
+/* ---- start and stop ---- */
+
+static int on_kill(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
+    Run *run = userdata;
+
+    run->executor->stop(run, false);
+    return 0;
+}
+
+static int timer_set(Run *run, uint64_t usec, sd_event_time_handler_t handler) {
+    run->timer = sd_event_source_disable_unref(run->timer);
+    return sd_event_add_time_relative(run->event, &run->timer, CLOCK_BOOTTIME, usec, 10 * USEC_PER_MSEC, handler, run);
+}
+
+void run_stop(Run *run, bool ask) {
+    if (run->state != RUN_RUNNING)
+        return;
+    run->executor->stop(run, ask);
+    if (ask && timer_set(run, STOP_GRACE_USEC, on_kill) < 0)
+        run->executor->stop(run, false);
+}
+
+static int on_timeout(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
+    Run *run = userdata;
+
+    run->timed_out = true;
+    run_stop(run, true);
+    return 0;
+}
+
+void run_start(Run *run, sd_event *event, const Handler *handler) {
+    RunExit exit = {};
+
+    run->event = event;
+    run->executor = handler->executor;
+    run->backoff = handler->backoff;
+    if (run->timeout_usec == UINT64_MAX)
+        run->timeout_usec = handler->timeout_usec;
+    run->state = RUN_RUNNING;
+    int r = run->executor->start(run, event, handler->argv);
+    if (r >= 0 && run->timeout_usec != UINT64_MAX)
+        r = timer_set(run, run->timeout_usec, on_timeout);
+    if (r >= 0)
+        return;
+    run->executor->done(run);
+    exit.start_error = -r;
+    run_exited(run, &exit);
+}
+
+void run_return(Run *run) {
+    run->interrupted = true;
+    end(run, RUN_RETURNED, -1);
+}

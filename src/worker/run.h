@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * One attempt at a task in this process: what the claim said, then what belongs to the process alone.
+ */
+#include "base/id.h"
+#include "base/util.h"
+#include "store/worker.h"
+#include "worker/executor.h"
+#include "worker/handler.h"
+
+#define RUN_RESULT_MAX (1024 * 1024)
+#define RUN_STDERR_TAIL 4096
+
+typedef enum RunState {
+    RUN_CLAIMED, /* in the database, but the claim is not proven: may not start */
+    RUN_RUNNING,
+    RUN_ENDED,   /* what became of it waits to be written */
+} RunState;
+
+struct Run {
+    /* the row */
+    Id id;
+    int64_t claim_no;
+    char id_text[ID_TEXT_SIZE];
+    char *queue, *name, *payload;
+    unsigned attempt, max_attempts;
+    uint64_t timeout_usec; /* UINT64_MAX: none */
+
+    /* this process only */
+    RunState state;
+    const Executor *executor;
+    Backoff backoff;
+    void *execution;       /* the executor's */
+    sd_event *event;       /* the loop, not owned */
+    sd_event_source *timer;
+    bool interrupted;      /* by its worker: goes back unblamed, whatever the exit */
+    bool timed_out;
+    bool sent;             /* its end is under way to the database */
+    Buf output;            /* standard output, at most RUN_RESULT_MAX */
+    bool output_overflow;
+    Buf tail;              /* of standard error, at most 2 × RUN_STDERR_TAIL */
+    size_t logged;         /* so much of the tail is in the log */
+    char *result, *error;  /* when ended: JSON texts or NULL */
+    RunOutcome outcome;
+    double delay;
+
+    void (*on_end)(Run *run, void *userdata);
+    void *userdata;
+};
+
+/* From a row of worker_claimed_tasks(). -ENOMEM. */
+int run_new(Run **ret, const DbRows *rows, size_t row);
+Run *run_free(Run *run); /* returns NULL; a program that still runs is killed */
+void run_freep(Run **run);
+
+/* Starts the attempt, or ends it at once when that fails: on_end comes either way, later, from the loop or now. */
+void run_start(Run *run, sd_event *event, const Handler *handler);
+
+/* Ends it: ask first and kill after its grace, or kill at once. */
+void run_stop(Run *run, bool ask);
+
+/* Goes back to the line unblamed, without having begun. */
+void run_return(Run *run);
+
+/* For executors: the attempt is over. */
+void run_exited(Run *run, const RunExit *exit);
+/* For executors: bytes of standard output and standard error. */
+void run_output(Run *run, const char *data, size_t n);
+void run_error_output(Run *run, const char *data, size_t n);

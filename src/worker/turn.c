@@ -1,0 +1,481 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The turn of the loop, one round trip: claim (its own group, committed asynchronously); what was claimed; finish
+ * everything that ended, and the heartbeat (durable). The last answer proves the claim: programs start then, and
+ * not before. A turn that only looks for tasks, and has nothing to write, ends with the claim when that is empty.
+ */
+#include <stdio.h>
+
+#include "base/log.h"
+#include "base/service.h"
+#include "base/time.h"
+#include "store/array.h"
+#include "worker/core.h"
+
+static int send_finish(Worker *w);
+
+/* ---- runs ---- */
+
+Run *turn_find(Worker *w, Id id, int64_t claim_no) {
+    for (size_t i = 0; i < w->n_runs; i++)
+        if (id_equal(w->runs[i]->id, id) && w->runs[i]->claim_no == claim_no)
+            return w->runs[i];
+    return NULL;
+}
+
+static void on_run_end(_unused_ Run *run, void *userdata) {
+    Worker *w = userdata;
+
+    w->n_busy--;
+    turn_want(w, false);
+}
+
+Run *turn_add_run(Worker *w, const DbRows *rows, size_t row) {
+    Run **list = reallocarray(w->runs, w->n_runs + 1, sizeof(Run *));
+    Run *run;
+
+    if (!list)
+        return NULL;
+    w->runs = list;
+    if (run_new(&run, rows, row) < 0)
+        return NULL;
+    run->on_end = on_run_end;
+    run->userdata = w;
+    w->runs[w->n_runs++] = run;
+    w->n_busy++;
+    return run;
+}
+
+static void remove_run(Worker *w, size_t i) {
+    if (w->runs[i]->state != RUN_ENDED)
+        w->n_busy--;
+    run_free(w->runs[i]);
+    w->runs[i] = w->runs[--w->n_runs];
+}
+
+void turn_kill_all(Worker *w) {
+    for (size_t i = 0; i < w->n_runs; i++)
+        if (w->runs[i]->state == RUN_RUNNING) {
+            w->runs[i]->interrupted = true;
+            run_stop(w->runs[i], false);
+        }
+}
+
+/* Ids of all runs as an array literal. */
+static const char *known_ids(const Worker *w, Buf *b) {
+    for (size_t i = 0; i < w->n_runs; i++)
+        array_add(b, w->runs[i]->id_text);
+    return array_literal(b);
+}
+
+static size_t free_slots(const Worker *w) {
+    return w->draining || w->n_busy >= w->config.concurrency ? 0 : w->config.concurrency - w->n_busy;
+}
+
+static bool any_ended(const Worker *w) {
+    for (size_t i = 0; i < w->n_runs; i++)
+        if (w->runs[i]->state == RUN_ENDED)
+            return true;
+    return false;
+}
+
+void turn_status(Worker *w) {
+    if (w->session)
+        service_status("%s%zu of %ju slots busy", w->draining ? "draining, " : "", w->n_busy,
+            (uintmax_t) w->config.concurrency);
+}
+
+/* ---- the fence of time ---- */
+
+/* No durable heartbeat for two thirds of the grace period: others may run these tasks soon. */
+static int on_fence(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
+    Worker *w = userdata;
+
+    if (w->n_busy > 0)
+        log_error("No sign of life reached the database for two thirds of the grace period: ending %zu tasks",
+            w->n_busy);
+    turn_kill_all(w);
+    return 0;
+}
+
+static void fence_set(Worker *w) {
+    (void) sd_event_source_set_time(w->fence_timer, w->proven + w->info.grace_usec * 2 / 3);
+    (void) sd_event_source_set_enabled(w->fence_timer, SD_EVENT_ONESHOT);
+}
+
+static bool beat_due(const Worker *w) {
+    return w->beat_wanted || time_now_boottime() - w->proven >= w->info.grace_usec / 6;
+}
+
+/* ---- claim ---- */
+
+static uint64_t full_scan_period(const Worker *w) {
+    return MAX(w->live_workers, UINT64_C(1)) * USEC_PER_SEC;
+}
+
+static bool all_dry(const Worker *w) {
+    for (size_t i = 0; i < w->n_queues; i++)
+        if (!w->queues[i].dry)
+            return false;
+    return true;
+}
+
+static bool at_start(const ClaimPosition *p) {
+    for (size_t i = 0; i < WORKER_PRIORITIES; i++)
+        if (*p->due_at[i])
+            return false;
+    return true;
+}
+
+/* Look at every queue from its start: before sleeping, in a new session, and now and then for rows that a position
+ * passed because somebody held them. */
+static void scan_all_from_start(Worker *w) {
+    w->full_scan = time_now_boottime();
+    for (size_t i = 0; i < w->n_queues; i++) {
+        w->queues[i].position = (ClaimPosition) {};
+        w->queues[i].dry = false;
+    }
+}
+
+static QueueScan *next_scan(Worker *w) {
+    for (size_t i = 0; i < w->n_queues; i++) {
+        QueueScan *q = &w->queues[(w->next_queue + i) % w->n_queues];
+        if (!q->dry) {
+            w->next_queue = (w->next_queue + i + 1) % w->n_queues;
+            return q;
+        }
+    }
+    return NULL;
+}
+
+static void on_live(_unused_ Db *db, const DbReply *reply, void *userdata) {
+    Worker *w = userdata;
+
+    if (reply->outcome == DB_OK)
+        w->live_workers = (uint64_t) db_int(reply->rows, 0, 0);
+}
+
+static void claim_answered(Worker *w, QueueScan *q, const DbReply *reply) {
+    if (reply->outcome != DB_OK) {
+        q->dry = true; /* until the next poll */
+        if (reply->outcome == DB_FATAL)
+            log_error("Cannot claim tasks of queue %s: %s", q->name, reply->message);
+        if (reply->outcome == DB_UNKNOWN_WORKER)
+            db_reconnect(w->db, "this worker was given up as dead"); /* attach finds the tombstone */
+        return;
+    }
+    w->expect = db_rows(reply->rows) > 0;
+    if (w->expect) {
+        worker_position_advance(&q->position, reply->rows);
+        if (w->listed)
+            (void) worker_awake(w->db, w->info.id);
+        w->listed = false;
+    } else if (at_start(&q->position))
+        q->dry = true;
+    else
+        q->position = (ClaimPosition) {};
+}
+
+static void on_claimed(_unused_ Db *db, const DbReply *reply, void *userdata) {
+    QueueScan *q = userdata;
+    Worker *w = q->worker;
+    bool alone = w->claim_alone;
+
+    w->claim_alone = false;
+    if (alone)
+        w->in_turn = false;
+    if (reply->outcome == DB_LOST)
+        return;
+    claim_answered(w, q, reply);
+    if (!alone || !w->session)
+        return;
+    if (!w->expect)
+        turn_want(w, true);
+    else if (send_finish(w) < 0)
+        db_reconnect(w->db, "cannot send");
+}
+
+/* ---- finish ---- */
+
+static void on_claimed_tasks(_unused_ Db *db, const DbReply *reply, void *userdata) {
+    Worker *w = userdata;
+
+    for (size_t i = 0; reply->outcome == DB_OK && i < db_rows(reply->rows); i++)
+        (void) turn_add_run(w, reply->rows, i);
+}
+
+/* Verdicts are believed when the group's commit is; until then they stand in `sent`. */
+static void on_finished(_unused_ Db *db, const DbReply *reply, void *userdata) {
+    Worker *w = userdata;
+
+    for (size_t i = 0; reply->outcome == DB_OK && i < db_rows(reply->rows); i++) {
+        Id id;
+        if (!streq(db_value(reply->rows, i, 1), "locked") || id_parse(db_value(reply->rows, i, 0), &id) < 0)
+            continue;
+        for (size_t k = 0; k < w->n_runs; k++)
+            if (w->runs[k]->sent && id_equal(w->runs[k]->id, id))
+                w->runs[k]->sent = false; /* somebody holds the row: again in the next turn */
+    }
+}
+
+static void start_claimed(Worker *w) {
+    for (size_t i = 0; i < w->n_runs; i++) {
+        Run *run = w->runs[i];
+        if (run->state != RUN_CLAIMED)
+            continue;
+        const Handler *handler = handlers_find(&w->handlers, run->name);
+        if (handler && !w->draining)
+            run_start(run, w->event, handler);
+        else
+            run_return(run);
+    }
+}
+
+static void turn_proven(Worker *w) {
+    for (size_t i = w->n_runs; i > 0; i--)
+        if (w->runs[i - 1]->sent)
+            remove_run(w, i - 1);
+    w->proven = w->turn_sent;
+    w->beat_wanted = false;
+    w->finish_limit = MIN(w->finish_limit * 2, (size_t) FINISH_MAX);
+    fence_set(w);
+    start_claimed(w);
+}
+
+/* The database refused a result. Alone it is the culprit; in company the half of the batch is tried. */
+static void bisect(Worker *w, const char *message) {
+    size_t sent = 0;
+    Run *last = NULL;
+
+    for (size_t i = 0; i < w->n_runs; i++)
+        if (w->runs[i]->sent) {
+            sent++;
+            last = w->runs[i];
+        }
+    w->finish_limit = MAX(sent / 2, (size_t) 1);
+    if (sent != 1)
+        return;
+    _cleanup_(buf_done) Buf text = {};
+    buf_puts(&text, "{\"error\": \"result refused by the database\"}");
+    log_error("Task %s: the database refused its result: %s", last->id_text, message);
+    last->result = (free(last->result), NULL);
+    free(last->error);
+    last->error = buf_error(&text) == 0 ? TAKE_PTR(text.data) : NULL;
+    last->outcome = RUN_FAILED;
+}
+
+/* Claims that are not proven are forgotten; their rows are still held, so the next turn finds them again. */
+static void forget_unproven(Worker *w) {
+    for (size_t i = w->n_runs; i > 0; i--) {
+        w->runs[i - 1]->sent = false;
+        if (w->runs[i - 1]->state == RUN_CLAIMED)
+            remove_run(w, i - 1);
+    }
+}
+
+static void turn_failed(Worker *w, const DbReply *reply) {
+    if (reply->outcome == DB_INVALID)
+        bisect(w, reply->message);
+    forget_unproven(w);
+    if (reply->outcome == DB_UNKNOWN_WORKER)
+        db_reconnect(w->db, "this worker was given up as dead");
+    else if (reply->outcome == DB_FATAL) {
+        log_error("Cannot finish tasks: %s", reply->message);
+        db_reconnect(w->db, "the database refused the worker's turn");
+    }
+    w->beat_wanted = true;
+}
+
+static void turn_over(Worker *w) {
+    w->in_turn = false;
+    turn_status(w);
+    turn_want(w, false);
+    worker_turn_over(w);
+}
+
+static void on_turn_done(_unused_ Db *db, const DbReply *reply, void *userdata) {
+    Worker *w = userdata;
+
+    if (reply->outcome == DB_LOST) {
+        w->in_turn = false;
+        return; /* session.c begins anew */
+    }
+    if (reply->outcome == DB_OK && !reply->warned)
+        turn_proven(w);
+    else
+        turn_failed(w, reply);
+    turn_over(w);
+}
+
+static size_t collect_ends(Worker *w, RunEnd ends[static FINISH_MAX]) {
+    size_t n = 0, bytes = 0;
+
+    for (size_t i = 0; i < w->n_runs && n < MIN(w->finish_limit, (size_t) FINISH_MAX); i++) {
+        Run *run = w->runs[i];
+        size_t size = (run->result ? strlen(run->result) : 0) + (run->error ? strlen(run->error) : 0);
+        if (run->state != RUN_ENDED || (n > 0 && bytes + size > FINISH_BYTES))
+            continue;
+        bytes += size;
+        run->sent = true;
+        ends[n++] = (RunEnd) { .id = run->id, .claim_no = run->claim_no, .outcome = run->outcome,
+            .result = run->result, .error = run->error, .delay = run->delay };
+    }
+    return n;
+}
+
+/* The second half of a turn. */
+static int send_finish(Worker *w) {
+    _cleanup_(buf_done) Buf known = {};
+    RunEnd ends[FINISH_MAX];
+
+    w->in_turn = true;
+    w->turn_sent = time_now_boottime();
+    const char *ids = known_ids(w, &known);
+    int r = buf_error(&known);
+    if (r >= 0)
+        r = worker_claimed_tasks(w->db, w->info.id, ids, on_claimed_tasks, w);
+    if (r >= 0)
+        r = worker_finish(w->db, w->info.id, ends, collect_ends(w, ends), on_finished, w);
+    return r < 0 ? r : db_sync(w->db, on_turn_done, w);
+}
+
+/* ---- sleep ---- */
+
+/* The word that this worker sleeps is committed; one more look, since a task that came before it told nobody. */
+static void on_listed_asleep(_unused_ Db *db, const DbReply *reply, void *userdata) {
+    Worker *w = userdata;
+    uint64_t wait = POLL_USEC;
+
+    w->in_turn = false;
+    if (reply->outcome == DB_LOST)
+        return;
+    if (reply->outcome == DB_OK && db_value(reply->rows, 0, 0))
+        wait = MIN(wait, (uint64_t) (MAX(db_double(reply->rows, 0, 0), 0.0) * 1e6));
+    w->wake_at = time_now_boottime() + wait;
+    w->listed = true;
+    scan_all_from_start(w);
+    turn_want(w, true);
+}
+
+/* Every queue is dry: say so and look once more, or sleep if that is done. */
+static int fall_asleep(Worker *w) {
+    if (!w->listed) {
+        w->in_turn = true;
+        return worker_sleep(w->db, &w->info, on_listed_asleep, w);
+    }
+    w->claim_wanted = false;
+    return sd_event_source_set_time(w->poll_timer, w->wake_at);
+}
+
+/* Time for the next look, or for a heartbeat while all slots are busy. */
+static int on_poll(sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
+    Worker *w = userdata;
+
+    if (w->session && !w->claim_wanted) {
+        w->listed = false; /* say it again: the answer tells when the next task is due */
+        w->claim_wanted = true;
+    }
+    turn_want(w, false);
+    (void) sd_event_source_set_time_relative(s, POLL_USEC);
+    return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
+}
+
+/* ---- the turn ---- */
+
+static int send_claim(Worker *w, QueueScan *q) {
+    return worker_claim(w->db, &w->info, q->name, (unsigned) free_slots(w), &q->position, on_claimed, q);
+}
+
+static int turn(Worker *w) {
+    bool look = w->claim_wanted && free_slots(w) > 0;
+    QueueScan *q;
+    int r = 0;
+
+    if (look && time_now_boottime() - w->full_scan >= full_scan_period(w) && !all_dry(w)) {
+        scan_all_from_start(w);
+        r = worker_count(w->db, on_live, w);
+    }
+    q = look ? next_scan(w) : NULL;
+    if (r >= 0 && q)
+        r = send_claim(w, q);
+    if (r < 0)
+        return r;
+    if ((q && w->expect) || any_ended(w) || beat_due(w))
+        return send_finish(w);
+    if (q) {
+        w->in_turn = w->claim_alone = true;
+        return 0;
+    }
+    return look ? fall_asleep(w) : 0;
+}
+
+static int on_turn(_unused_ sd_event_source *s, void *userdata) {
+    Worker *w = userdata;
+
+    if (w->session && !w->in_turn && turn(w) < 0)
+        db_reconnect(w->db, "cannot send");
+    return 0;
+}
+
+void turn_want(Worker *w, bool claim) {
+    if (claim)
+        w->claim_wanted = true;
+    if (w->session && !w->in_turn)
+        (void) sd_event_source_set_enabled(w->turn_source, SD_EVENT_ONESHOT);
+}
+
+void turn_notified(Worker *w) {
+    for (size_t i = 0; i < w->n_queues; i++)
+        w->queues[i].dry = false;
+    w->expect = true;
+    turn_want(w, true);
+}
+
+void turn_registered(Worker *w, uint64_t sent) {
+    w->proven = sent;
+    fence_set(w);
+}
+
+void turn_session_up(Worker *w) {
+    w->in_turn = w->listed = w->claim_alone = false;
+    w->beat_wanted = true;
+    scan_all_from_start(w); /* positions belong to a session */
+    turn_want(w, !w->draining);
+    turn_status(w);
+}
+
+void turn_session_lost(Worker *w) {
+    w->in_turn = false;
+    forget_unproven(w);
+}
+
+int turn_init(Worker *w) {
+    w->finish_limit = FINISH_MAX;
+    w->n_queues = config_list_length(w->config.queues);
+    w->queues = calloc(w->n_queues + 1, sizeof(QueueScan));
+    if (!w->queues)
+        return -ENOMEM;
+    for (size_t i = 0; i < w->n_queues; i++)
+        w->queues[i] = (QueueScan) { .worker = w, .name = w->config.queues[i] };
+    int r = sd_event_add_defer(w->event, &w->turn_source, on_turn, w);
+    if (r >= 0)
+        r = sd_event_source_set_enabled(w->turn_source, SD_EVENT_OFF);
+    /* Behind everything else: what ended in this turn of the loop is finished in one statement. */
+    if (r >= 0)
+        r = sd_event_source_set_priority(w->turn_source, SD_EVENT_PRIORITY_NORMAL + 10);
+    if (r >= 0)
+        r = sd_event_add_time_relative(w->event, &w->poll_timer, CLOCK_BOOTTIME, POLL_USEC, USEC_PER_MSEC, on_poll, w);
+    if (r >= 0)
+        r = sd_event_add_time(w->event, &w->fence_timer, CLOCK_BOOTTIME, UINT64_MAX, USEC_PER_MSEC, on_fence, w);
+    return r;
+}
+
+void turn_done(Worker *w) {
+    while (w->n_runs > 0)
+        remove_run(w, w->n_runs - 1);
+    free(w->runs);
+    free(w->queues);
+    w->turn_source = sd_event_source_disable_unref(w->turn_source);
+    w->poll_timer = sd_event_source_disable_unref(w->poll_timer);
+    w->fence_timer = sd_event_source_disable_unref(w->fence_timer);
+}

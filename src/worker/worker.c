@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+#include "worker/worker.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <sysexits.h>
+
+#include "base/log.h"
+#include "base/service.h"
+#include "base/time.h"
+#include "store/task.h"
+#include "worker/core.h"
+
+#define DRAIN_TICK_USEC (2 * USEC_PER_SEC)
+#define LEAVE_LIMIT_USEC (10 * USEC_PER_SEC) /* after the last program's end: to write what became of it */
+
+typedef struct Drain {
+    uint64_t until; /* CLOCK_BOOTTIME: programs may run so long, then they are killed and go back */
+    uint64_t leave; /* … and the process ends, whatever could be written */
+} Drain;
+
+static Drain drain;
+
+void worker_fatal(Worker *w, int exit_status) {
+    w->exit_status = exit_status;
+    (void) sd_event_exit(w->event, 0);
+}
+
+/* ---- drain ---- */
+
+static void on_left(_unused_ Db *db, const DbReply *reply, void *userdata) {
+    Worker *w = userdata;
+
+    if (reply->outcome == DB_OK && db_bool(reply->rows, 0, 0)) {
+        log_info("Drained; nothing of this worker is left");
+        worker_fatal(w, EX_OK);
+        return;
+    }
+    w->leaving = false;
+    turn_want(w, false); /* a claim that nobody knew of: the next turn finds it and gives it back */
+}
+
+void worker_turn_over(Worker *w) {
+    if (!w->draining || w->leaving || w->n_runs > 0 || !w->session)
+        return;
+    w->leaving = worker_leave(w->db, w->info.id, on_left, w) >= 0;
+}
+
+static int on_drain_tick(sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
+    Worker *w = userdata;
+    uint64_t now = time_now_boottime();
+
+    if (now >= drain.leave) {
+        log_warning("Leaving with %zu tasks not given back; they are rescued after the grace period", w->n_runs);
+        worker_fatal(w, EX_TEMPFAIL);
+        return 0;
+    }
+    if (now >= drain.until)
+        turn_kill_all(w);
+    worker_turn_over(w);
+    service_extend_timeout(2 * DRAIN_TICK_USEC);
+    (void) sd_event_source_set_time_relative(s, MIN(DRAIN_TICK_USEC, now < drain.until ? drain.until - now : DRAIN_TICK_USEC));
+    return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
+}
+
+/* The first signal drains, the second ends the programs now. */
+static int on_stop(_unused_ sd_event_source *s, _unused_ const struct signalfd_siginfo *si, void *userdata) {
+    Worker *w = userdata;
+    uint64_t now = time_now_boottime();
+
+    service_stopping();
+    drain.until = w->draining ? now : now + MIN(w->config.drain_usec, 366 * 86400 * USEC_PER_SEC);
+    drain.leave = drain.until + LEAVE_LIMIT_USEC;
+    if (!w->said_ready && w->n_runs == 0) {
+        worker_fatal(w, EX_OK); /* never got as far as a session */
+        return 0;
+    }
+    log_info(w->draining ? "Ending %zu running tasks" : "Draining: %zu tasks are running", w->n_busy);
+    w->draining = true;
+    w->claim_wanted = false;
+    turn_status(w);
+    turn_want(w, false);
+    if (!w->drain_timer)
+        return sd_event_add_time_relative(w->event, &w->drain_timer, CLOCK_BOOTTIME, 0, USEC_PER_MSEC,
+            on_drain_tick, w);
+    (void) sd_event_source_set_time_relative(w->drain_timer, 0);
+    return sd_event_source_set_enabled(w->drain_timer, SD_EVENT_ONESHOT);
+}
+
+/* ---- start ---- */
+
+static void use_handlers(Worker *w, Handlers *h) {
+    handlers_done(&w->handlers);
+    w->handlers = *h;
+    w->info.names = w->handlers.names;
+    w->info.tries = w->handlers.tries;
+}
+
+/* What runs keeps what it was started with; the next claim asks for the new names. */
+static int on_reload(_unused_ sd_event_source *s, _unused_ const struct signalfd_siginfo *si, void *userdata) {
+    Worker *w = userdata;
+    Handlers h;
+
+    if (handlers_load(w->config.tasks, &h) < 0) {
+        log_error("Out of memory; the handlers stay as they were");
+        return 0;
+    }
+    use_handlers(w, &h);
+    log_info("Read %zu handlers", w->handlers.n);
+    turn_notified(w);
+    return 0;
+}
+
+static int labels_check(char *const *list, const char *what) {
+    for (; *list; list++)
+        if (!task_label_valid(*list)) {
+            log_error("\"%s\" is no name of a %s: " TASK_LABEL_RULE, *list, what);
+            return -EINVAL;
+        }
+    return 0;
+}
+
+static int init(Worker *w, int argc, char *argv[]) {
+    Handlers h;
+    char **args;
+
+    int r = config_load(&w->config, "Worker", argc, argv, &args);
+    if (r < 0)
+        return r;
+    if (!args[0] || args[1]) {
+        log_error("\"pgmill worker\" takes one argument, the name of this worker");
+        return -EINVAL;
+    }
+    r = labels_check((char *[]) { args[0], NULL }, "worker");
+    if (r >= 0)
+        r = labels_check(w->config.queues, "queue");
+    if (r < 0)
+        return r;
+    if (!w->config.queues[0]) {
+        log_error("--queues: names no queue");
+        return -EINVAL;
+    }
+    if (gethostname(w->host, sizeof(w->host) - 1) < 0)
+        return -errno;
+    w->info = (WorkerInfo) { .instance = args[0], .host = w->host, .grace_usec = w->config.grace_usec,
+        .queues = w->config.queues };
+    r = handlers_load(w->config.tasks, &h);
+    if (r < 0)
+        return r;
+    use_handlers(w, &h);
+    if (w->handlers.n == 0)
+        log_warning("There is no handler file in any of the folders of TasksPath=: this worker can run nothing");
+    r = service_loop_new(&w->event, on_stop, on_reload, w);
+    if (r >= 0)
+        r = turn_init(w);
+    return r < 0 ? r : session_open(w);
+}
+
+static void done(Worker *w) {
+    session_close(w);
+    turn_done(w);
+    handlers_done(&w->handlers);
+    w->drain_timer = sd_event_source_disable_unref(w->drain_timer);
+    w->event = sd_event_unref(w->event);
+    config_done(&w->config);
+}
+
+static int worker_run(int argc, char *argv[]) {
+    _cleanup_(done) Worker w = {};
+    _cleanup_(service_stoppingp) int unused _unused_ = 0;
+
+    log_open("pgmill-worker");
+    int r = init(&w, argc, argv);
+    if (r < 0) {
+        if (r == -ENOMEM)
+            log_error("Out of memory");
+        return config_exit_status(r);
+    }
+    log_info("Worker %s: %zu handlers, %ju slots", w.info.instance, w.handlers.n, (uintmax_t) w.config.concurrency);
+    r = sd_event_loop(w.event);
+    if (r < 0) {
+        (void) log_error_errno(r, "The event loop failed: %m");
+        return EX_SOFTWARE;
+    }
+    return w.exit_status;
+}
+
+const Verb worker_verb = {
+    .name = "worker",
+    .run = worker_run,
+    .arguments = "[OPTION…] NAME",
+    .summary = "Run tasks",
+    .help = "NAME is this worker's name, as in pgmill-worker@NAME.service. SIGTERM drains, a second one ends\n"
+            "what runs; SIGHUP reads the handler files again.\n",
+    .section = "Worker",
+};

@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * The worker role: claim, run, finish.
+ */
+#include "base/verb.h"
+
+extern const Verb worker_verb; /* pgmill worker */
