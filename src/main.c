@@ -12,7 +12,13 @@
 #include "worker/worker.h"
 
 static const Verb *const verbs[] = {
-    &api_verb, &worker_verb, &migrate_verb, &submit_verb, &show_verb, &list_verb, &version_verb,
+    &api_verb,
+    &worker_verb,
+    &migrate_verb,
+    &submit_verb,
+    &show_verb,
+    &list_verb,
+    &version_verb,
 };
 
 static int help(void) {

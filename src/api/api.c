@@ -121,7 +121,8 @@ static int on_stop(sd_event_source *s, _unused_ const struct signalfd_siginfo *s
     stopping = true;
     service_status("finishing %zu requests", http_server_active(api->server));
     http_server_drain(api->server);
-    if (sd_event_add_time_relative(event, NULL, CLOCK_BOOTTIME, DRAIN_USEC, USEC_PER_MSEC, on_drain_timeout, api) < 0)
+    if (sd_event_add_time_relative(
+            event, NULL, CLOCK_BOOTTIME, DRAIN_USEC, USEC_PER_MSEC, on_drain_timeout, api) < 0)
         return sd_event_exit(event, 0);
     return 0;
 }
@@ -141,7 +142,8 @@ static void raise_descriptor_limit(void) {
 /* Sockets first: connections may wait in their queues while the rest is made. */
 static int make_server(Api *api) {
     static const HttpEvents events = {
-        .begin = route_begin, .refuse = route_refuse, .turned = on_turned, .drained = on_drained };
+        .begin = route_begin, .refuse = route_refuse, .turned = on_turned, .drained = on_drained
+    };
     HttpServer *server;
 
     int r = listen_sockets(&api->listen, &api->config);
@@ -166,12 +168,13 @@ static int make_links(Api *api) {
     const struct {
         Link **link;
         const char *name;
-    } links[] = {
-        { &api->write, "pgmill-api write" }, { &api->read, "pgmill-api read" }, { &api->steer, "pgmill-api steer" } };
+    } links[] = { { &api->write, "pgmill-api write" }, { &api->read, "pgmill-api read" },
+        { &api->steer, "pgmill-api steer" } };
 
     for (size_t i = 0; i < ELEMENTS(links); i++) {
         _cleanup_(freep) char *error = NULL;
-        int r = link_new(links[i].link, api->event, api->config.database, links[i].name, on_link_changed, api, &error);
+        int r = link_new(
+            links[i].link, api->event, api->config.database, links[i].name, on_link_changed, api, &error);
         if (r == -EINVAL) {
             log_error("Cannot read the database's address: %s", error ? error : "it is no connection string");
             return r;
@@ -245,7 +248,8 @@ const Verb api_verb = {
     .run = run,
     .arguments = "[OPTION…]",
     .summary = "Serve the REST API",
-    .help = "Takes its listening sockets from the service manager, else makes those of --listen.\n"
-            "Ready as soon as the database can be used; until then, and whenever it is lost, requests get 503.\n",
+    .help =
+        "Takes its listening sockets from the service manager, else makes those of --listen.\n"
+        "Ready as soon as the database can be used; until then, and whenever it is lost, requests get 503.\n",
     .section = "API",
 };

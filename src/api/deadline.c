@@ -35,8 +35,9 @@ static int on_timer(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *u
 }
 
 int deadlines_init(Deadlines *all, sd_event *event, size_t scarce_from) {
-    *all = (Deadlines) { .event = sd_event_ref(event), .scarce_from = scarce_from };
-    int r = sd_event_add_time_relative(event, &all->timer, CLOCK_BOOTTIME, SCAN_USEC, SCAN_USEC / 4, on_timer, all);
+    *all = (Deadlines){ .event = sd_event_ref(event), .scarce_from = scarce_from };
+    int r = sd_event_add_time_relative(
+        event, &all->timer, CLOCK_BOOTTIME, SCAN_USEC, SCAN_USEC / 4, on_timer, all);
     return r < 0 ? r : sd_event_source_set_enabled(all->timer, SD_EVENT_OFF);
 }
 

@@ -14,7 +14,7 @@ typedef enum DeadlinePart {
     DEADLINE_BODY,   /* from there to the end of the body: 15 s */
     DEADLINE_WORK,   /* the answer is being made: no limit here, who makes it has one */
     DEADLINE_REPLY,  /* the answer is on its way: 30 s */
-    DEADLINE_IDLE,   /* kept alive, to the end of the next header: 60 s, but 5 s while connections are scarce */
+    DEADLINE_IDLE, /* kept alive, to the end of the next header: 60 s, but 5 s while connections are scarce */
     _DEADLINE_PART_MAX,
 } DeadlinePart;
 

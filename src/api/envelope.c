@@ -62,7 +62,8 @@ static int read_priority(TaskNew *t, const JsonSpan *value, const char *field, F
         return r;
     TaskPriority p = task_priority_from_string(s);
     if (p < 0)
-        fields_add(complaints, field, "must be one of LOW, MEDIUM, HIGH, CRITICAL, not \"%s\"", FIELDS_QUOTE(s));
+        fields_add(
+            complaints, field, "must be one of LOW, MEDIUM, HIGH, CRITICAL, not \"%s\"", FIELDS_QUOTE(s));
     else
         t->priority = p;
     return 0;
@@ -79,11 +80,13 @@ static int read_scheduled_at(TaskNew *t, const JsonSpan *value, const char *fiel
         return r;
     r = time_parse(s, &usec);
     if (r == -ERANGE)
-        fields_add(complaints, field, "must be a time of the years 1970 to 9999, not \"%s\"", FIELDS_QUOTE(s));
+        fields_add(
+            complaints, field, "must be a time of the years 1970 to 9999, not \"%s\"", FIELDS_QUOTE(s));
     else if (r < 0)
-        fields_add(complaints, field, "must be a time like 2023-10-01T10:00:00Z (RFC 3339), not \"%s\"", FIELDS_QUOTE(s));
+        fields_add(complaints, field, "must be a time like 2023-10-01T10:00:00Z (RFC 3339), not \"%s\"",
+            FIELDS_QUOTE(s));
     else
-        return string_replace(&t->scheduled_at, time_format(usec, (char[TIME_TEXT_SIZE]) {}));
+        return string_replace(&t->scheduled_at, time_format(usec, (char[TIME_TEXT_SIZE]){}));
     return 0;
 }
 
@@ -102,7 +105,8 @@ static int read_max_attempts(TaskNew *t, const JsonSpan *value, const char *fiel
 }
 
 static int read_timeout(TaskNew *t, const JsonSpan *value, const char *field, Fields *complaints) {
-    static const double min = 0.001; /* what PostgreSQL's microseconds and the loop's timers carry for certain */
+    static const double min =
+        0.001; /* what PostgreSQL's microseconds and the loop's timers carry for certain */
     double seconds;
 
     if (value->type == JSON_NULL)
@@ -167,7 +171,8 @@ static const struct {
 };
 #define KNOWN_NAMES "name, payload, queue, priority, scheduled_at, max_attempts, timeout, tags"
 
-static int read_member(TaskNew *t, const char *key, const JsonSpan *value, unsigned *seen, Fields *complaints) {
+static int read_member(
+    TaskNew *t, const char *key, const JsonSpan *value, unsigned *seen, Fields *complaints) {
     for (size_t i = 0; i < ELEMENTS(known); i++) {
         if (!streq(known[i].name, key))
             continue;
@@ -222,7 +227,8 @@ static int check_body(const char *text, size_t len, JsonSpan *ret, Fields *compl
         return ENVELOPE_MALFORMED;
     }
     if (ret->type != JSON_OBJECT) {
-        fields_add(complaints, "", "must be an object with the fields " KNOWN_NAMES ", not %s", json_type_name(ret->type));
+        fields_add(complaints, "", "must be an object with the fields " KNOWN_NAMES ", not %s",
+            json_type_name(ret->type));
         return ENVELOPE_INVALID;
     }
     return 0;

@@ -25,13 +25,15 @@ static void log_now_and_then(const DbReply *reply) {
 void failure_answer(HttpRequest *r, const DbReply *reply) {
     switch (reply->outcome) {
     case DB_LOST:
-        return problem_answer(r, PROBLEM_NO_DATABASE, "The connection was lost before the answer came: %s", reply->message);
+        return problem_answer(
+            r, PROBLEM_NO_DATABASE, "The connection was lost before the answer came: %s", reply->message);
     case DB_RETRY:
     case DB_LOCKED:
     case DB_SKIPPED:
         return problem_answer(r, PROBLEM_NO_DATABASE, "The database could not do it now: %s", reply->message);
     default:
         log_now_and_then(reply);
-        return problem_answer(r, PROBLEM_INTERNAL, "The database refused the statement (SQLSTATE %s)", reply->sqlstate);
+        return problem_answer(
+            r, PROBLEM_INTERNAL, "The database refused the statement (SQLSTATE %s)", reply->sqlstate);
     }
 }

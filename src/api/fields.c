@@ -6,7 +6,7 @@
 
 void fields_done(Fields *f) {
     cJSON_Delete(f->list);
-    *f = (Fields) {};
+    *f = (Fields){};
 }
 
 const char *fields_quote(const char *text, char buf[static FIELDS_QUOTE_SIZE]) {

@@ -10,7 +10,8 @@
 #define FIELDS_MAX 20 /* complaints in one answer; what comes after is only counted */
 
 typedef struct Fields {
-    cJSON *list;  /* [{"field": "tags/3", "detail": "must be a string, not a number"}, …], the member "errors" of a
+    cJSON *
+        list; /* [{"field": "tags/3", "detail": "must be a string, not a number"}, …], the member "errors" of a
                    * problem (RFC 9457, section 3.2); NULL while there is none */
     size_t count; /* complaints, those not in the list too */
     bool failed;  /* no memory */
@@ -24,4 +25,4 @@ void fields_add(Fields *f, const char *field, const char *format, ...) _printf_(
 /* A client's text, fit to be quoted back: at most about 60 bytes, always UTF-8. Returns buf. */
 #define FIELDS_QUOTE_SIZE 72
 const char *fields_quote(const char *text, char buf[static FIELDS_QUOTE_SIZE]);
-#define FIELDS_QUOTE(text) fields_quote((text), (char[FIELDS_QUOTE_SIZE]) {})
+#define FIELDS_QUOTE(text) fields_quote((text), (char[FIELDS_QUOTE_SIZE]){})

@@ -8,11 +8,11 @@
 #include "api/problem.h"
 #include "base/time.h"
 
-#define ITEMS_MAX          4096                 /* requests in all */
-#define BYTES_MAX          (64U * 1024 * 1024)  /* of their payloads */
-#define GROUP_BYTES_MAX    (1024U * 1024)       /* of a group's, but for its first item */
-#define UNDER_WAY          2                    /* groups: one is executed, the next is on its way */
-#define UNDER_WAY_MAX      4                    /* the same while full ones wait */
+#define ITEMS_MAX          4096                /* requests in all */
+#define BYTES_MAX          (64U * 1024 * 1024) /* of their payloads */
+#define GROUP_BYTES_MAX    (1024U * 1024)      /* of a group's, but for its first item */
+#define UNDER_WAY          2                   /* groups: one is executed, the next is on its way */
+#define UNDER_WAY_MAX      4                   /* the same while full ones wait */
 #define TICK_USEC          (100 * USEC_PER_MSEC)
 #define GIVE_UP_LOST_USEC  (60 * USEC_PER_SEC)
 #define GIVE_UP_RETRY_USEC (5 * USEC_PER_SEC)
@@ -66,10 +66,11 @@ void groups_add(Groups *all, HttpRequest *r, Id id, TaskNew *task) {
 
     if (!link_db(all->link))
         return failure_answer_unusable(r, all->link);
-    GroupItem *item = all->items < ITEMS_MAX && all->bytes + bytes <= BYTES_MAX ? malloc(sizeof(GroupItem)) : NULL;
+    GroupItem *item =
+        all->items < ITEMS_MAX && all->bytes + bytes <= BYTES_MAX ? malloc(sizeof(GroupItem)) : NULL;
     if (!item)
         return problem_answer(r, PROBLEM_BUSY, "%zu requests wait for the database already", all->items);
-    *item = (GroupItem) { .request = r, .id = id, .task = TAKE_PTR(owned), .bytes = bytes };
+    *item = (GroupItem){ .request = r, .id = id, .task = TAKE_PTR(owned), .bytes = bytes };
     if (all->last)
         all->last->next = item;
     else
@@ -93,7 +94,7 @@ static Group *group_take(Groups *all) {
         item_free(all, item);
         return NULL;
     }
-    *g = (Group) { .owner = all, .first_sent = time_now_boottime() };
+    *g = (Group){ .owner = all, .first_sent = time_now_boottime() };
     do {
         bytes += all->first->bytes;
         g->items[g->count++] = waiting_pop(all);
@@ -139,7 +140,7 @@ static void group_halve(Group *g) {
 
     if (!half)
         return group_again(g, TICK_USEC);
-    *half = (Group) { .owner = g->owner, .first_sent = g->first_sent, .lost = g->lost };
+    *half = (Group){ .owner = g->owner, .first_sent = g->first_sent, .lost = g->lost };
     half->count = g->count / 2;
     g->count -= half->count;
     memcpy(half->items, g->items + g->count, half->count * sizeof(GroupItem *));

@@ -14,9 +14,9 @@
 #include "api/deadline.h"
 #include "base/log.h"
 
-#define CONNECTION_MEMORY (16U * 1024)          /* bounds a request's header; longer ones get 431 */
-#define BODIES_MAX        (64U * 1024 * 1024)   /* bytes of all bodies being received, four of the longest at least */
-#define DISCARD_MAX       (8U * 1024 * 1024)    /* of a body that is too long: read on, so that the client reads 413 */
+#define CONNECTION_MEMORY (16U * 1024)        /* bounds a request's header; longer ones get 431 */
+#define BODIES_MAX        (64U * 1024 * 1024) /* bytes of all bodies being received, four of the longest at least */
+#define DISCARD_MAX       (8U * 1024 * 1024) /* of a body that is too long: read on, so that the client reads 413 */
 
 typedef struct Listener {
     HttpServer *server;
@@ -53,9 +53,9 @@ struct HttpRequest {
     unsigned status;
     bool discarding; /* answered, or too long: the rest of the body is nobody's */
     bool too_long;
-    bool received;   /* the whole of it */
+    bool received; /* the whole of it */
     bool suspended;
-    bool failed;     /* no memory to answer it: close */
+    bool failed; /* no memory to answer it: close */
 };
 
 /* ---- the loop ---- */
@@ -322,9 +322,9 @@ static struct MHD_Response *response_new(const char *type, const HttpHeader head
     if (body && buf_error(body) >= 0 && body->len > 0) {
         response = MHD_create_response_from_buffer(body->len, body->data, MHD_RESPMEM_MUST_FREE);
         if (response)
-            *body = (Buf) {};
+            *body = (Buf){};
     } else if (!body || buf_error(body) >= 0)
-        response = MHD_create_response_from_buffer(0, (char[]) { "" }, MHD_RESPMEM_PERSISTENT);
+        response = MHD_create_response_from_buffer(0, (char[]){ "" }, MHD_RESPMEM_PERSISTENT);
     if (!response)
         return NULL;
     if (type)
@@ -357,7 +357,8 @@ void http_answer(HttpRequest *r, unsigned status, const char *type, const HttpHe
 
 /* ---- server ---- */
 
-int http_server_new(HttpServer **ret, sd_event *event, const HttpEvents *events, HttpLimits limits, void *userdata) {
+int http_server_new(
+    HttpServer **ret, sd_event *event, const HttpEvents *events, HttpLimits limits, void *userdata) {
     _cleanup_(http_server_freep) HttpServer *s = calloc(1, sizeof(HttpServer));
 
     if (!s)
@@ -394,16 +395,12 @@ static struct MHD_Daemon *daemon_start(Listener *l) {
 #if MHD_VERSION >= 0x00097707 /* before that there is always a wake-up pipe, which nobody needs here */
     flags |= MHD_USE_NO_THREAD_SAFETY;
 #endif
-    return MHD_start_daemon(flags, 0, NULL, NULL, on_access, l,
-        MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, /* first, or it misses what comes before it */
-        MHD_OPTION_LISTEN_SOCKET, l->fd,
-        MHD_OPTION_CONNECTION_LIMIT, l->server->limits.connections_max,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) CONNECTION_MEMORY,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, l,
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
-        MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, NULL,
-        MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_END);
+    return MHD_start_daemon(flags, 0, NULL, NULL, on_access, l, MHD_OPTION_EXTERNAL_LOGGER, on_log,
+        NULL, /* first, or it misses what comes before it */
+        MHD_OPTION_LISTEN_SOCKET, l->fd, MHD_OPTION_CONNECTION_LIMIT, l->server->limits.connections_max,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) CONNECTION_MEMORY, MHD_OPTION_NOTIFY_CONNECTION,
+        on_connection, l, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_UNESCAPE_CALLBACK,
+        on_unescape, NULL, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
 }
 
 int http_server_listen(HttpServer *s, int fd, bool local) {
@@ -412,7 +409,7 @@ int http_server_listen(HttpServer *s, int fd, bool local) {
 
     if (!l)
         return r;
-    *l = (Listener) { .server = s, .fd = fd, .local = local };
+    *l = (Listener){ .server = s, .fd = fd, .local = local };
     l->daemon = daemon_start(l);
     if (l->daemon) {
         int epoll = MHD_get_daemon_info(l->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;

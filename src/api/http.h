@@ -37,7 +37,8 @@ typedef struct HttpLimits {
 } HttpLimits;
 
 /* Errors: -ENOMEM and what sd-event says. */
-int http_server_new(HttpServer **ret, sd_event *event, const HttpEvents *events, HttpLimits limits, void *userdata);
+int http_server_new(
+    HttpServer **ret, sd_event *event, const HttpEvents *events, HttpLimits limits, void *userdata);
 
 /* Serves a listening socket. Takes fd over on success. local: http_is_local() of its requests. -ENOMEM. */
 int http_server_listen(HttpServer *s, int fd, bool local);

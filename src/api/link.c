@@ -48,8 +48,9 @@ static void on_checked(_unused_ Db *db, const DbReply *reply, void *userdata) {
     if (version < 0)
         (void) string_printf(&why, "waiting: the schema's version cannot be read: %s", reply->message);
     else
-        (void) string_printf(&why, "waiting: run pgmill migrate (the database has schema %d, this version needs %u)",
-            version, schema_version());
+        (void) string_printf(&why,
+            "waiting: run pgmill migrate (the database has schema %d, this version needs %u)", version,
+            schema_version());
     recheck_later(l);
     set_state(l, why ? why : "out of memory");
 }
@@ -77,8 +78,8 @@ static void on_lost(_unused_ Db *db, const char *error, void *userdata) {
     set_state(l, why ? why : "out of memory");
 }
 
-int link_new(Link **ret, sd_event *event, const char *conninfo, const char *name, LinkChanged changed, void *userdata,
-    char **ret_error) {
+int link_new(Link **ret, sd_event *event, const char *conninfo, const char *name, LinkChanged changed,
+    void *userdata, char **ret_error) {
     static const DbEvents events = { .connected = on_connected, .lost = on_lost };
     _cleanup_(link_freep) Link *l = calloc(1, sizeof(Link));
 

@@ -12,8 +12,8 @@ typedef struct Link Link;
 typedef void (*LinkChanged)(Link *l, void *userdata);
 
 /* Errors as db_new(). */
-int link_new(Link **ret, sd_event *event, const char *conninfo, const char *name, LinkChanged changed, void *userdata,
-    char **ret_error);
+int link_new(Link **ret, sd_event *event, const char *conninfo, const char *name, LinkChanged changed,
+    void *userdata, char **ret_error);
 Link *link_free(Link *l); /* callbacks under way are told DB_LOST; changed is not called any more */
 void link_freep(Link **l);
 

@@ -28,7 +28,7 @@ static int parse_unix(const char *s, Address *ret, socklen_t *ret_len) {
 
     if (n >= sizeof(ret->un.sun_path))
         return -EINVAL;
-    *ret = (Address) { .un.sun_family = AF_UNIX };
+    *ret = (Address){ .un.sun_family = AF_UNIX };
     memcpy(ret->un.sun_path, s, n + 1);
     *ret_len = (socklen_t) (offsetof(struct sockaddr_un, sun_path) + n + 1);
     return 0;
@@ -47,7 +47,7 @@ static int parse_inet(const char *s, Address *ret, socklen_t *ret_len) {
     if (n >= sizeof(host) || (v6 && (n < 1 || colon[-1] != ']')))
         return -EINVAL;
     (void) snprintf(host, sizeof(host), "%.*s", (int) (n - skip), s + skip);
-    *ret = (Address) { .any.sa_family = v6 ? AF_INET6 : AF_INET };
+    *ret = (Address){ .any.sa_family = v6 ? AF_INET6 : AF_INET };
     if (v6)
         ret->in6.sin6_port = htons((uint16_t) port);
     else
@@ -82,8 +82,10 @@ static void format_address(const Address *a, char *buf, size_t size) {
 /* ---- sockets ---- */
 
 static int refuse_beyond(const char *address) {
-    log_error("Refusing to listen on %s: other machines could reach it, and this version has no access tokens yet. "
-              "Use 127.0.0.1, [::1] or a Unix socket.", address);
+    log_error(
+        "Refusing to listen on %s: other machines could reach it, and this version has no access tokens yet. "
+        "Use 127.0.0.1, [::1] or a Unix socket.",
+        address);
     return -EACCES;
 }
 
@@ -95,7 +97,7 @@ static int add(ListenSockets *all, int fd, bool made) {
 
     if (getsockname(fd, &a.any, &len) < 0)
         return log_error_errno(-errno, "Cannot find out the address of descriptor %d: %m", fd);
-    *s = (ListenSocket) { .fd = fd, .made = made, .local = a.any.sa_family == AF_UNIX };
+    *s = (ListenSocket){ .fd = fd, .made = made, .local = a.any.sa_family == AF_UNIX };
     format_address(&a, s->address, sizeof(s->address));
     if (beyond_this_machine(&a))
         return refuse_beyond(s->address);
@@ -131,7 +133,9 @@ static int make(ListenSockets *all, const char *address) {
     socklen_t len;
 
     if ((*address == '/' ? parse_unix : parse_inet)(address, &a, &len) < 0) {
-        log_error("Cannot read the address \"%s\": it must be like 127.0.0.1:8000, [::1]:8000 or /path/to/socket", address);
+        log_error(
+            "Cannot read the address \"%s\": it must be like 127.0.0.1:8000, [::1]:8000 or /path/to/socket",
+            address);
         return -EINVAL;
     }
     if (beyond_this_machine(&a))
@@ -155,7 +159,7 @@ static bool is_listening(int fd) {
     socklen_t n = sizeof(type), m = sizeof(listening);
 
     return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n) == 0 && type == SOCK_STREAM &&
-        getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &m) == 0 && listening;
+           getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &m) == 0 && listening;
 }
 
 static int take(ListenSockets *all, int fd) {
@@ -169,7 +173,7 @@ int listen_sockets(ListenSockets *ret, const Config *config) {
     int passed = service_listen_fds(), r = 0;
     size_t n = passed > 0 ? (size_t) passed : config_list_length(config->listen);
 
-    *ret = (ListenSockets) {};
+    *ret = (ListenSockets){};
     if (passed < 0)
         return log_error_errno(passed, "Cannot take the sockets that were passed in: %m");
     if (n > LISTEN_MAX) {

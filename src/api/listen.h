@@ -10,9 +10,9 @@
 
 typedef struct ListenSocket {
     int fd;
-    bool local;       /* a Unix socket */
+    bool local;        /* a Unix socket */
     char address[120]; /* "127.0.0.1:8000", "[::1]:8000", "/run/pgmill/api.sock" */
-    bool made;        /* here, not by the service manager: a Unix socket's file is ours to remove */
+    bool made;         /* here, not by the service manager: a Unix socket's file is ours to remove */
 } ListenSocket;
 
 typedef struct ListenSockets {

@@ -31,25 +31,29 @@ static const struct {
     [PROBLEM_MEDIA_TYPE] = { 415, "unsupported-media-type", "The body must be application/json",
         "Send the header Content-Type: application/json." },
     [PROBLEM_WRONG_HOST] = { 421, "wrong-host", "This server does not answer for that host",
-        "Use localhost, 127.0.0.1 or [::1], or add the name to AllowedHosts= in the section [API] of pgmill.conf." },
+        "Use localhost, 127.0.0.1 or [::1], or add the name to AllowedHosts= in the section [API] of "
+        "pgmill.conf." },
     [PROBLEM_INVALID_FIELDS] = { 422, "invalid-fields", "Some fields are not as they must be",
-        "The member errors names each field as a JSON pointer without its first slash, and says what it must be." },
+        "The member errors names each field as a JSON pointer without its first slash, and says what it must "
+        "be." },
     [PROBLEM_INTERNAL] = { 500, "internal", "The request failed through no fault of yours",
         "The log of the service says more." },
     [PROBLEM_BUSY] = { 503, "busy", "Too much is under way",
         "Send it again after the seconds that the header Retry-After says." },
     [PROBLEM_NO_DATABASE] = { 503, "no-database", "The database cannot be used now",
-        "Send it again after the seconds that the header Retry-After says. The service reconnects by itself." },
+        "Send it again after the seconds that the header Retry-After says. The service reconnects by "
+        "itself." },
 };
 
-static void answer(HttpRequest *r, Problem kind, const char *detail, const Fields *fields, HttpHeader header) {
+static void answer(
+    HttpRequest *r, Problem kind, const char *detail, const Fields *fields, HttpHeader header) {
     HttpHeader headers[] = { header, {}, {} };
     cJSON *problem = cJSON_CreateObject();
     char type[64];
     Buf body = {};
 
     if (kinds[kind].status == 503)
-        headers[header.name ? 1 : 0] = (HttpHeader) { "Retry-After", "1" };
+        headers[header.name ? 1 : 0] = (HttpHeader){ "Retry-After", "1" };
     (void) snprintf(type, sizeof(type), PAGE "#%s", kinds[kind].slug);
     if (cJSON_AddStringToObject(problem, "type", type) &&
         cJSON_AddStringToObject(problem, "title", kinds[kind].title) &&
@@ -73,14 +77,14 @@ void problem_answer(HttpRequest *r, Problem kind, const char *format, ...) {
     va_start(ap, format);
     (void) vsnprintf(detail, sizeof(detail), format, ap);
     va_end(ap);
-    answer(r, kind, detail, NULL, (HttpHeader) {});
+    answer(r, kind, detail, NULL, (HttpHeader){});
 }
 
 void problem_answer_method(HttpRequest *r, const char *allow) {
     char detail[128];
 
     (void) snprintf(detail, sizeof(detail), "%s is not among them: %s", FIELDS_QUOTE(http_method(r)), allow);
-    answer(r, PROBLEM_METHOD, detail, NULL, (HttpHeader) { "Allow", allow });
+    answer(r, PROBLEM_METHOD, detail, NULL, (HttpHeader){ "Allow", allow });
 }
 
 void problem_answer_fields(HttpRequest *r, Problem kind, const Fields *fields) {
@@ -95,7 +99,7 @@ void problem_answer_fields(HttpRequest *r, Problem kind, const Fields *fields) {
         (void) snprintf(detail, sizeof(detail), "%s %s", *field ? field : "the body", what);
     else
         (void) snprintf(detail, sizeof(detail), "%zu complaints, see errors", fields->count);
-    answer(r, kind, detail, fields, (HttpHeader) {});
+    answer(r, kind, detail, fields, (HttpHeader){});
 }
 
 void problem_answer_field(HttpRequest *r, const char *field, const char *format, ...) {
@@ -113,12 +117,13 @@ void problem_answer_field(HttpRequest *r, const char *field, const char *format,
 void problem_answer_page(HttpRequest *r) {
     Buf page = {};
 
-    buf_puts(&page, "<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>pgmill: problems</title>\n"
-                    "<h1>Problems</h1>\n<p>What the member <code>type</code> of an answer of media type "
-                    "<code>application/problem+json</code> (RFC 9457) refers to.</p>\n<dl>\n");
+    buf_puts(&page,
+        "<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>pgmill: problems</title>\n"
+        "<h1>Problems</h1>\n<p>What the member <code>type</code> of an answer of media type "
+        "<code>application/problem+json</code> (RFC 9457) refers to.</p>\n<dl>\n");
     for (size_t i = 0; i < _PROBLEM_MAX; i++)
-        buf_printf(&page, "<dt id=\"%s\">%u <b>%s</b>: %s</dt>\n<dd>%s</dd>\n", kinds[i].slug, kinds[i].status,
-            kinds[i].slug, kinds[i].title, kinds[i].help);
+        buf_printf(&page, "<dt id=\"%s\">%u <b>%s</b>: %s</dt>\n<dd>%s</dd>\n", kinds[i].slug,
+            kinds[i].status, kinds[i].slug, kinds[i].title, kinds[i].help);
     buf_puts(&page, "</dl>\n</html>\n");
     http_answer(r, 200, "text/html; charset=utf-8", NULL, &page);
 }

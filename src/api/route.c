@@ -123,27 +123,31 @@ static void add_method(char *allow, size_t size, const char *method) {
 /* No row has both this path and this method. */
 static void answer_no_route(HttpRequest *r, const char *method, char *allow, size_t size) {
     if (!*allow)
-        return problem_answer(r, PROBLEM_NO_SUCH_RESOURCE, "There is nothing at %s", FIELDS_QUOTE(http_path(r)));
+        return problem_answer(
+            r, PROBLEM_NO_SUCH_RESOURCE, "There is nothing at %s", FIELDS_QUOTE(http_path(r)));
     add_method(allow, size, "OPTIONS");
     if (!streq(method, "OPTIONS"))
         return problem_answer_method(r, allow);
-    http_answer(r, 204, NULL, (const HttpHeader[]) { { "Allow", allow }, {} }, NULL);
+    http_answer(r, 204, NULL, (const HttpHeader[]){ { "Allow", allow }, {} }, NULL);
 }
 
 void route_begin(HttpRequest *r, void *userdata) {
     const Api *api = userdata;
-    const char *host = http_header(r, "Host"), *method = http_method(r), *type = http_header(r, "Content-Type");
+    const char *host = http_header(r, "Host"), *method = http_method(r),
+               *type = http_header(r, "Content-Type");
     char capture[ROUTE_SEGMENT_SIZE], allow[64] = "";
 
     if (!http_is_local(r) && !hosts_allow(api->config.allowed_hosts, host))
-        return problem_answer(r, PROBLEM_WRONG_HOST, "\"%s\" is not among the hosts it answers for", FIELDS_QUOTE(host));
+        return problem_answer(
+            r, PROBLEM_WRONG_HOST, "\"%s\" is not among the hosts it answers for", FIELDS_QUOTE(host));
     for (const Route *route = routes; route->method; route++) {
         if (!route_match(route->path, http_path(r), capture))
             continue;
         bool get = streq(route->method, "GET");
         if (streq(route->method, method) || (get && streq(method, "HEAD"))) {
             if (route->json && !is_json(type))
-                return problem_answer(r, PROBLEM_MEDIA_TYPE, "Content-Type is %s", type ? FIELDS_QUOTE(type) : "missing");
+                return problem_answer(
+                    r, PROBLEM_MEDIA_TYPE, "Content-Type is %s", type ? FIELDS_QUOTE(type) : "missing");
             return http_then(r, run, route);
         }
         add_method(allow, sizeof(allow), route->method);
@@ -157,7 +161,8 @@ void route_refuse(HttpRequest *r, unsigned status, void *userdata) {
     const Api *api = userdata;
 
     if (status == 413)
-        problem_answer(r, PROBLEM_TOO_LARGE, "A body may have %llu bytes", (unsigned long long) api->config.body_max);
+        problem_answer(
+            r, PROBLEM_TOO_LARGE, "A body may have %llu bytes", (unsigned long long) api->config.body_max);
     else if (status == 503)
         problem_answer(r, PROBLEM_BUSY, "Too many bytes are being received");
     else

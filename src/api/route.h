@@ -6,10 +6,10 @@
 #include "api/context.h"
 
 typedef struct Route {
-    const char *method;   /* "GET" answers HEAD too */
-    const char *path;     /* with {…} for one segment; the same with and without a slash at the end */
+    const char *method; /* "GET" answers HEAD too */
+    const char *path;   /* with {…} for one segment; the same with and without a slash at the end */
     RouteHandler handler;
-    bool json;            /* takes a body, which must be application/json */
+    bool json; /* takes a body, which must be application/json */
     const char *summary;
 } Route;
 

@@ -26,8 +26,8 @@ static void answer_verdict(const Steering *s, const DbRows *rows) {
     if (streq(verdict, "done"))
         return read_answer(s->request, rows, 0, 1);
     if (streq(verdict, "ended"))
-        return problem_answer(s->request, PROBLEM_TASK_ENDED, "The task is %s: there is nothing left to %s", status,
-            s->verb);
+        return problem_answer(
+            s->request, PROBLEM_TASK_ENDED, "The task is %s: there is nothing left to %s", status, s->verb);
     problem_answer(s->request, PROBLEM_TASK_RUNNING,
         "The task is running, and this version cannot %s a running task", s->verb);
 }
@@ -54,7 +54,8 @@ static bool body_is_empty(HttpRequest *r) {
     if (strspn(body, " \t\r\n") == len)
         return true;
     if (json_check(body, len, &value, &offset, &why) < 0)
-        problem_answer(r, PROBLEM_INVALID_JSON, "The body is not JSON at byte %zu of %zu: %s", offset, len, why);
+        problem_answer(
+            r, PROBLEM_INVALID_JSON, "The body is not JSON at byte %zu of %zu: %s", offset, len, why);
     else if (value.type != JSON_OBJECT || strspn(value.text + 1, " \t\r\n") != value.len - 2)
         problem_answer_field(r, "", "must be empty or {}: this call takes no fields");
     else
@@ -74,8 +75,9 @@ static void steer(Api *api, HttpRequest *r, const char *capture, SteerCall call,
     if (api->steering < STEERING_MAX)
         s = malloc(sizeof(Steering));
     if (!s)
-        return problem_answer(r, PROBLEM_BUSY, "%zu requests of this kind are under way already", api->steering);
-    *s = (Steering) { .api = api, .request = r, .id = id, .verb = verb };
+        return problem_answer(
+            r, PROBLEM_BUSY, "%zu requests of this kind are under way already", api->steering);
+    *s = (Steering){ .api = api, .request = r, .id = id, .verb = verb };
     if (call(db, id, on_steered, s) < 0)
         return problem_answer(r, PROBLEM_BUSY, "The request could not be sent to the database");
     api->steering++;

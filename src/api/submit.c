@@ -12,7 +12,7 @@ static void answer_created(HttpRequest *r, Id id, Buf *task) {
 
     (void) snprintf(location, sizeof(location), "/api/tasks/%s", ID_TEXT(id));
     buf_putc(task, '\n');
-    http_answer(r, 201, "application/json", (const HttpHeader[]) { { "Location", location }, {} }, task);
+    http_answer(r, 201, "application/json", (const HttpHeader[]){ { "Location", location }, {} }, task);
 }
 
 static void on_found(HttpRequest *r, Id id, const DbRows *rows, size_t row) {

@@ -35,24 +35,25 @@ typedef struct Key {
 #define FIELD(name) offsetof(Config, name)
 
 static const Key keys[] = {
-    { "Database", "Url", "database", "PGMILL_DATABASE", KEY_TEXT, FIELD(database), 0, 0, "dbname=pgmill", "URL",
-        "PostgreSQL connection string or URI" },
+    { "Database", "Url", "database", "PGMILL_DATABASE", KEY_TEXT, FIELD(database), 0, 0, "dbname=pgmill",
+        "URL", "PostgreSQL connection string or URI" },
     { "API", "Listen", "listen", "PGMILL_LISTEN", KEY_LIST, FIELD(listen), 0, 0, "127.0.0.1:8000,[::1]:8000",
         "ADDRESS", "HOST:PORT or socket path, when the service manager passes no socket" },
-    { "API", "AllowedHosts", "allowed-hosts", "PGMILL_ALLOWED_HOSTS", KEY_LIST, FIELD(allowed_hosts), 0, 0, "",
-        "NAMES", "host names to answer for besides localhost" },
-    { "API", "BodyMax", "body-max", "PGMILL_BODY_MAX", KEY_SIZE, FIELD(body_max), 1024, 64 << 20, "1M", "SIZE",
-        "largest request body" },
+    { "API", "AllowedHosts", "allowed-hosts", "PGMILL_ALLOWED_HOSTS", KEY_LIST, FIELD(allowed_hosts), 0, 0,
+        "", "NAMES", "host names to answer for besides localhost" },
+    { "API", "BodyMax", "body-max", "PGMILL_BODY_MAX", KEY_SIZE, FIELD(body_max), 1024, 64 << 20, "1M",
+        "SIZE", "largest request body" },
     { "Worker", "Queues", "queues", "PGMILL_QUEUES", KEY_LIST, FIELD(queues), 0, 0, "default", "NAMES",
         "queues to take tasks from" },
-    { "Worker", "Concurrency", "concurrency", "PGMILL_CONCURRENCY", KEY_COUNT, FIELD(concurrency), 1, 1000, "4",
-        "N", "tasks to run at once" },
+    { "Worker", "Concurrency", "concurrency", "PGMILL_CONCURRENCY", KEY_COUNT, FIELD(concurrency), 1, 1000,
+        "4", "N", "tasks to run at once" },
     { "Worker", "TasksPath", "tasks", "PGMILL_TASKS", KEY_PATHS, FIELD(tasks), 0, 0,
-        "/etc/pgmill/tasks.d:/usr/lib/pgmill/tasks.d", "DIRS", "folders of handler files; the first one wins" },
+        "/etc/pgmill/tasks.d:/usr/lib/pgmill/tasks.d", "DIRS",
+        "folders of handler files; the first one wins" },
     { "Worker", "Grace", "grace", "PGMILL_GRACE", KEY_SPAN, FIELD(grace_usec), 3 * USEC_PER_SEC,
         3600 * USEC_PER_SEC, "30s", "TIME", "silent for so long, the tasks go to others" },
-    { "Worker", "DrainSec", "drain", "PGMILL_DRAIN", KEY_SPAN, FIELD(drain_usec), 0, UINT64_MAX, "60s", "TIME",
-        "how long running tasks may go on after SIGTERM" },
+    { "Worker", "DrainSec", "drain", "PGMILL_DRAIN", KEY_SPAN, FIELD(drain_usec), 0, UINT64_MAX, "60s",
+        "TIME", "how long running tasks may go on after SIGTERM" },
 };
 
 /* ---- lists ---- */
@@ -149,7 +150,7 @@ void config_done(Config *c) {
         else if (keys[i].type == KEY_LIST || keys[i].type == KEY_PATHS)
             config_list_free(*(char ***) field);
     }
-    *c = (Config) {};
+    *c = (Config){};
 }
 
 /* ---- files ---- */
@@ -243,7 +244,8 @@ typedef struct FileState {
     const char *path;
 } FileState;
 
-static int on_setting(void *userdata, unsigned line, const char *section, const char *key, const char *value) {
+static int on_setting(
+    void *userdata, unsigned line, const char *section, const char *key, const char *value) {
     FileState *s = userdata;
     _cleanup_(freep) char *where = NULL;
 
@@ -278,21 +280,22 @@ enum { OPTIONS_MAX = ELEMENTS(keys) + 1 + 24 };
 
 /* The options a verb takes: --config, the keys of its section, its own. Key i has value i + 1, own option i
  * comes behind all keys. */
-static void options_collect(const char *section, const Option *own, struct option ret[static OPTIONS_MAX + 1]) {
+static void options_collect(
+    const char *section, const Option *own, struct option ret[static OPTIONS_MAX + 1]) {
     size_t n = 0;
 
-    ret[n++] = (struct option) { "config", required_argument, NULL, 1 };
+    ret[n++] = (struct option){ "config", required_argument, NULL, 1 };
     for (size_t i = 0; i < ELEMENTS(keys); i++)
         if (streq(keys[i].section, "Database") || streq(keys[i].section, section))
-            ret[n++] = (struct option) { keys[i].option, required_argument, NULL, (int) i + 2 };
+            ret[n++] = (struct option){ keys[i].option, required_argument, NULL, (int) i + 2 };
     for (size_t i = 0; own && own[i].name && n < OPTIONS_MAX; i++)
-        ret[n++] = (struct option) { own[i].name, own[i].argument ? required_argument : no_argument, NULL,
+        ret[n++] = (struct option){ own[i].name, own[i].argument ? required_argument : no_argument, NULL,
             (int) (ELEMENTS(keys) + 2 + i) };
-    ret[n] = (struct option) {};
+    ret[n] = (struct option){};
 }
 
-static int options_parse(const char *section, const Option *own, const char *file[static 1], const char *set[],
-    const char *values[], int argc, char *argv[]) {
+static int options_parse(const char *section, const Option *own, const char *file[static 1],
+    const char *set[], const char *values[], int argc, char *argv[]) {
     struct option options[OPTIONS_MAX + 1];
     int c;
 
@@ -325,7 +328,8 @@ static int load_values(Config *c, const char *set[]) {
 
         if (!value)
             continue;
-        if (string_printf(&where, "%s%s", set[i] ? "--" : "", set[i] ? keys[i].option : keys[i].environment) < 0)
+        if (string_printf(&where, "%s%s", set[i] ? "--" : "", set[i] ? keys[i].option : keys[i].environment) <
+            0)
             return -ENOMEM;
         int r = key_set_from(c, &keys[i], value, where);
         if (r < 0)

@@ -13,15 +13,15 @@
 #define CONFIG_FILE_DEFAULT "/etc/pgmill/pgmill.conf"
 
 typedef struct Config {
-    char *database;          /* [Database] Url=; libpq URI or connection string */
-    char **listen;           /* [API] Listen=; HOST:PORT or absolute path, used when no socket was passed in */
-    char **allowed_hosts;    /* [API] AllowedHosts=; what may stand in Host: besides localhost and loopback */
-    uint64_t body_max;       /* [API] BodyMax=; bytes */
-    char **queues;           /* [Worker] Queues= */
-    uint64_t concurrency;    /* [Worker] Concurrency=; tasks at once */
-    char **tasks;            /* [Worker] TasksPath=; folders of handler files, the first one wins */
-    uint64_t grace_usec;     /* [Worker] Grace=; silent for so long: tasks go to others */
-    uint64_t drain_usec;     /* [Worker] DrainSec=; how long running tasks may go on after SIGTERM */
+    char *database;       /* [Database] Url=; libpq URI or connection string */
+    char **listen;        /* [API] Listen=; HOST:PORT or absolute path, used when no socket was passed in */
+    char **allowed_hosts; /* [API] AllowedHosts=; what may stand in Host: besides localhost and loopback */
+    uint64_t body_max;    /* [API] BodyMax=; bytes */
+    char **queues;        /* [Worker] Queues= */
+    uint64_t concurrency; /* [Worker] Concurrency=; tasks at once */
+    char **tasks;         /* [Worker] TasksPath=; folders of handler files, the first one wins */
+    uint64_t grace_usec;  /* [Worker] Grace=; silent for so long: tasks go to others */
+    uint64_t drain_usec;  /* [Worker] DrainSec=; how long running tasks may go on after SIGTERM */
 } Config;
 
 void config_done(Config *c);
@@ -55,7 +55,8 @@ int config_exit_status(int r);
  * Errors: errno of opening and reading; -EBADMSG a line that is none of these, *ret_line says which;
  * -EFBIG over 64 KiB.
  */
-typedef int (*ConfigEntry)(void *userdata, unsigned line, const char *section, const char *key, const char *value);
+typedef int (*ConfigEntry)(
+    void *userdata, unsigned line, const char *section, const char *key, const char *value);
 int config_read_file(const char *path, ConfigEntry entry, void *userdata, unsigned *ret_line);
 /* The same from memory. */
 int config_read_text(const char *text, size_t len, ConfigEntry entry, void *userdata, unsigned *ret_line);

@@ -90,7 +90,8 @@ static void send_journal(int level, const char *text, size_t len, const LogTask 
 
 /* For people at a terminal and for whatever collects standard error. */
 static void send_stderr(int level, const char *text, size_t len, const LogTask *task) {
-    static const char *const names[] = { "emerg", "alert", "crit", "error", "warning", "notice", "info", "debug" };
+    static const char *const names[] = { "emerg", "alert", "crit", "error", "warning", "notice", "info",
+        "debug" };
     _cleanup_(buf_done) Buf b = {};
 
     buf_printf(&b, "%s: ", log_name);

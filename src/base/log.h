@@ -16,11 +16,11 @@ void log_set_level(int level); /* LOG_INFO unless told */
 
 /* %m prints the error given to log_*_errno(), which return that error, so: return log_error_errno(r, "…: %m"). */
 int log_full(int level, int error, const char *format, ...) _printf_(3, 4);
-#define log_error(...)           ((void) log_full(LOG_ERR, 0, __VA_ARGS__))
-#define log_warning(...)         ((void) log_full(LOG_WARNING, 0, __VA_ARGS__))
-#define log_notice(...)          ((void) log_full(LOG_NOTICE, 0, __VA_ARGS__))
-#define log_info(...)            ((void) log_full(LOG_INFO, 0, __VA_ARGS__))
-#define log_debug(...)           ((void) log_full(LOG_DEBUG, 0, __VA_ARGS__))
+#define log_error(...)            ((void) log_full(LOG_ERR, 0, __VA_ARGS__))
+#define log_warning(...)          ((void) log_full(LOG_WARNING, 0, __VA_ARGS__))
+#define log_notice(...)           ((void) log_full(LOG_NOTICE, 0, __VA_ARGS__))
+#define log_info(...)             ((void) log_full(LOG_INFO, 0, __VA_ARGS__))
+#define log_debug(...)            ((void) log_full(LOG_DEBUG, 0, __VA_ARGS__))
 #define log_error_errno(r, ...)   log_full(LOG_ERR, (r), __VA_ARGS__)
 #define log_warning_errno(r, ...) log_full(LOG_WARNING, (r), __VA_ARGS__)
 

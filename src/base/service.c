@@ -7,12 +7,13 @@
 #include <stdio.h>
 #include <systemd/sd-daemon.h>
 
-static int on_ignored(_unused_ sd_event_source *s, _unused_ const struct signalfd_siginfo *si, _unused_ void *userdata) {
+static int on_ignored(
+    _unused_ sd_event_source *s, _unused_ const struct signalfd_siginfo *si, _unused_ void *userdata) {
     return 0;
 }
 
-int service_loop_new(sd_event **ret, sd_event_signal_handler_t on_stop, sd_event_signal_handler_t on_reload,
-    void *userdata) {
+int service_loop_new(
+    sd_event **ret, sd_event_signal_handler_t on_stop, sd_event_signal_handler_t on_reload, void *userdata) {
     static const int stop_signals[] = { SIGTERM, SIGINT };
     _cleanup_(sd_event_unrefp) sd_event *event = NULL;
     sigset_t mask;

@@ -11,17 +11,17 @@
 
 /* The loop every role runs: SIGTERM and SIGINT are blocked and call on_stop, SIGHUP calls on_reload (NULL:
  * ignored), the watchdog is fed by the loop itself, so it proves that the loop turns and nothing else. */
-int service_loop_new(sd_event **ret, sd_event_signal_handler_t on_stop, sd_event_signal_handler_t on_reload,
-    void *userdata);
+int service_loop_new(
+    sd_event **ret, sd_event_signal_handler_t on_stop, sd_event_signal_handler_t on_reload, void *userdata);
 
 /* Sockets from the service manager: their number, descriptors from SD_LISTEN_FDS_START (3) on, made close-on-exec
  * and non-blocking, and the environment cleaned of them. */
 int service_listen_fds(void);
 
-void service_ready(const char *format, ...) _printf_(1, 2);   /* READY=1 and STATUS=; */
-void service_status(const char *format, ...) _printf_(1, 2);  /* STATUS= */
-void service_stopping(void);                                  /* STOPPING=1, once */
-void service_extend_timeout(uint64_t usec);                   /* EXTEND_TIMEOUT_USEC= */
+void service_ready(const char *format, ...) _printf_(1, 2);  /* READY=1 and STATUS=; */
+void service_status(const char *format, ...) _printf_(1, 2); /* STATUS= */
+void service_stopping(void);                                 /* STOPPING=1, once */
+void service_extend_timeout(uint64_t usec);                  /* EXTEND_TIMEOUT_USEC= */
 static inline void service_stoppingp(_unused_ void *unused) {
     service_stopping();
 }

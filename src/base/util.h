@@ -34,11 +34,11 @@
         (p) = NULL;              \
         _p_;                     \
     })
-#define TAKE_FD(fd)      \
-    ({                   \
-        int _f_ = (fd);  \
-        (fd) = -EBADF;   \
-        _f_;             \
+#define TAKE_FD(fd)     \
+    ({                  \
+        int _f_ = (fd); \
+        (fd) = -EBADF;  \
+        _f_;            \
     })
 
 static inline bool streq(const char *a, const char *b) {

@@ -18,8 +18,12 @@ int cli_failed(const char *verb, int r, char *error) {
     static const struct {
         int error, status;
     } table[] = {
-        { -EINVAL, EX_USAGE },     { -ENOTCONN, EX_UNAVAILABLE }, { -ENOENT, EX_NOINPUT },
-        { -EIO, EX_SOFTWARE },     { -EBADMSG, EX_DATAERR },      { -EPROTONOSUPPORT, EX_CONFIG },
+        { -EINVAL, EX_USAGE },
+        { -ENOTCONN, EX_UNAVAILABLE },
+        { -ENOENT, EX_NOINPUT },
+        { -EIO, EX_SOFTWARE },
+        { -EBADMSG, EX_DATAERR },
+        { -EPROTONOSUPPORT, EX_CONFIG },
     };
 
     (void) log_error_errno(r, "Cannot %s: %s", verb, error ? error : strerror(-r));

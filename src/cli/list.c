@@ -21,8 +21,10 @@ static int filter_parse(const char *const values[], TaskFilter *ret) {
     if (values[OPTION_STATUS]) {
         TaskStatus status = task_status_from_string(values[OPTION_STATUS]);
         if (status < 0) {
-            log_error("--status: \"%s\" is none of SCHEDULED, AVAILABLE, RUNNING, PAUSED, RETRYABLE, COMPLETED, "
-                      "CANCELLED, FAILED", values[OPTION_STATUS]);
+            log_error(
+                "--status: \"%s\" is none of SCHEDULED, AVAILABLE, RUNNING, PAUSED, RETRYABLE, COMPLETED, "
+                "CANCELLED, FAILED",
+                values[OPTION_STATUS]);
             return -EINVAL;
         }
         ret->status = task_status_to_string(status);

@@ -22,7 +22,8 @@ enum {
 };
 
 static const Option options[] = {
-    [OPTION_PAYLOAD] = { "payload", "JSON", "what the handler gets; \"-\" reads standard input (default: null)" },
+    [OPTION_PAYLOAD] = { "payload", "JSON",
+        "what the handler gets; \"-\" reads standard input (default: null)" },
     [OPTION_QUEUE] = { "queue", "NAME", "the queue (default: default)" },
     [OPTION_PRIORITY] = { "priority", "LEVEL", "LOW, MEDIUM, HIGH or CRITICAL (default: MEDIUM)" },
     [OPTION_AT] = { "at", "TIME", "not before this time, RFC 3339; without an offset it is UTC" },

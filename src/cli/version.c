@@ -22,7 +22,8 @@ static int version_run(int argc, char *argv[]) {
     int r = config_load_with(&config, "", options, values, argc, argv, &args);
     if (r < 0)
         return config_exit_status(r);
-    printf("pgmill " PGMILL_VERSION " (schema %u, %s)\n", schema_version(), PGMILL_STATIC ? "static" : "dynamic");
+    printf("pgmill " PGMILL_VERSION " (schema %u, %s)\n", schema_version(),
+        PGMILL_STATIC ? "static" : "dynamic");
     if (values[OPTION_ALL])
         (void) puts(PGMILL_LIBRARIES);
     return EX_OK;

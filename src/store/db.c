@@ -148,7 +148,7 @@ static char *one_line(const char *message) {
 static void group_error_done(GroupError *e) {
     free(e->message);
     free(e->constraint);
-    *e = (GroupError) {};
+    *e = (GroupError){};
 }
 
 static const char *error_field(const PGresult *res, int field) {
@@ -168,14 +168,15 @@ static void group_error_set(GroupError *e, const PGresult *res) {
     e->outcome = outcome_of(sqlstate);
     (void) snprintf(e->sqlstate, sizeof(e->sqlstate), "%s", sqlstate);
     e->constraint = strdup(culprit);
-    if (string_printf(&message, "%s%s%s", error_field(res, PG_DIAG_MESSAGE_PRIMARY), *detail ? ": " : "", detail) < 0)
+    if (string_printf(
+            &message, "%s%s%s", error_field(res, PG_DIAG_MESSAGE_PRIMARY), *detail ? ": " : "", detail) < 0)
         return;
     e->message = one_line(message);
     free(message);
 }
 
 static DbReply reply_of(const GroupError *e) {
-    return (DbReply) {
+    return (DbReply){
         .outcome = e->outcome,
         .sqlstate = e->sqlstate,
         .message = e->message ? e->message : "",
@@ -248,11 +249,13 @@ static void statement_answered(Db *db, Pending *p, PGresult *res) {
     }
     if (!p->callback)
         return;
-    DbReply reply = status == PGRES_PIPELINE_ABORTED
-        ? (DbReply) { .outcome = DB_SKIPPED, .sqlstate = "", .message = "an earlier statement failed", .constraint = "" }
-        : reply_of(&db->error);
+    DbReply reply = status == PGRES_PIPELINE_ABORTED ? (DbReply){ .outcome = DB_SKIPPED,
+        .sqlstate = "",
+        .message = "an earlier statement failed",
+        .constraint = "" }
+                                                     : reply_of(&db->error);
     if (ok)
-        reply = (DbReply) { .sqlstate = "", .message = "", .constraint = "", .rows = (const DbRows *) res };
+        reply = (DbReply){ .sqlstate = "", .message = "", .constraint = "", .rows = (const DbRows *) res };
     p->callback(db, &reply, p->userdata);
 }
 
@@ -261,7 +264,7 @@ static void sync_answered(Db *db) {
     GroupError error = db->error;
     DbReply reply = reply_of(&error);
 
-    db->error = (GroupError) {};
+    db->error = (GroupError){};
     db->groups--;
     reply.warned = db->warned;
     db->warned = false;
@@ -367,7 +370,8 @@ static int timer_set(Db *db, uint64_t usec) {
     int r = 0;
 
     if (!db->timer)
-        r = sd_event_add_time_relative(db->event, &db->timer, CLOCK_BOOTTIME, usec, USEC_PER_MSEC, on_timer, db);
+        r = sd_event_add_time_relative(
+            db->event, &db->timer, CLOCK_BOOTTIME, usec, USEC_PER_MSEC, on_timer, db);
     else
         r = sd_event_source_set_time_relative(db->timer, usec);
     return r < 0 ? r : sd_event_source_set_enabled(db->timer, SD_EVENT_ONESHOT);
@@ -417,7 +421,8 @@ static void connection_up(Db *db) {
         db->events->connected(db, db->userdata);
 }
 
-static int on_connecting(_unused_ sd_event_source *s, _unused_ int fd, _unused_ uint32_t revents, void *userdata);
+static int on_connecting(
+    _unused_ sd_event_source *s, _unused_ int fd, _unused_ uint32_t revents, void *userdata);
 
 /* libpq may change sockets between two polls (another address, TLS refused), so the source is made anew. */
 static int connecting_watch(Db *db, PostgresPollingStatusType poll) {
@@ -426,7 +431,8 @@ static int connecting_watch(Db *db, PostgresPollingStatusType poll) {
         poll == PGRES_POLLING_READING ? EPOLLIN : EPOLLOUT, on_connecting, db);
 }
 
-static int on_connecting(_unused_ sd_event_source *s, _unused_ int fd, _unused_ uint32_t revents, void *userdata) {
+static int on_connecting(
+    _unused_ sd_event_source *s, _unused_ int fd, _unused_ uint32_t revents, void *userdata) {
     Db *db = userdata;
     PostgresPollingStatusType poll = PQconnectPoll(db->conn);
 
@@ -446,8 +452,8 @@ static int on_connecting(_unused_ sd_event_source *s, _unused_ int fd, _unused_ 
 
 /* Later parameters override earlier ones; conninfo is expanded where dbname stands. */
 static int connect_start(Db *db) {
-    const char *keywords[] = { "client_encoding", "keepalives_idle", "keepalives_interval", "keepalives_count",
-        "tcp_user_timeout", "dbname", "application_name", NULL };
+    const char *keywords[] = { "client_encoding", "keepalives_idle", "keepalives_interval",
+        "keepalives_count", "tcp_user_timeout", "dbname", "application_name", NULL };
     const char *values[] = { "UTF8", "2", "1", "2", "4000", db->conninfo, db->name, NULL };
 
     db->conn = PQconnectStartParams(keywords, values, 1);
@@ -577,7 +583,7 @@ static int send_statement(Db *db, const DbStatement *statement, const char *cons
         if (!PQsendPrepare(db->conn, statement->name, statement->sql, 0, NULL))
             return send_failed(db);
         db->prepared[db->n_prepared++] = statement;
-        pending_push(db, (Pending) { .kind = PENDING_PREPARE, .statement = statement });
+        pending_push(db, (Pending){ .kind = PENDING_PREPARE, .statement = statement });
     }
     if (!PQsendQueryPrepared(db->conn, statement->name, (int) statement->params, params, NULL, NULL, 0))
         return send_failed(db);
@@ -585,9 +591,11 @@ static int send_statement(Db *db, const DbStatement *statement, const char *cons
     return 0;
 }
 
-int db_send(Db *db, const DbStatement *statement, const char *const params[], DbCallback callback, void *userdata) {
+int db_send(
+    Db *db, const DbStatement *statement, const char *const params[], DbCallback callback, void *userdata) {
     return send_statement(db, statement, params,
-        (Pending) { .kind = PENDING_STATEMENT, .statement = statement, .callback = callback, .userdata = userdata });
+        (Pending){
+            .kind = PENDING_STATEMENT, .statement = statement, .callback = callback, .userdata = userdata });
 }
 
 int db_sync(Db *db, DbCallback callback, void *userdata) {
@@ -598,14 +606,15 @@ int db_sync(Db *db, DbCallback callback, void *userdata) {
         return r;
     if (!PQpipelineSync(db->conn))
         return send_failed(db);
-    pending_push(db, (Pending) { .kind = PENDING_SYNC, .callback = callback, .userdata = userdata });
+    pending_push(db, (Pending){ .kind = PENDING_SYNC, .callback = callback, .userdata = userdata });
     db->groups++;
     return flush(db) < 0 ? send_failed(db) : 0;
 }
 
-int db_call(Db *db, const DbStatement *statement, const char *const params[], DbCallback callback, void *userdata) {
+int db_call(
+    Db *db, const DbStatement *statement, const char *const params[], DbCallback callback, void *userdata) {
     int r = send_statement(db, statement, params,
-        (Pending) { .kind = PENDING_STATEMENT, .statement = statement, .keep_rows = true });
+        (Pending){ .kind = PENDING_STATEMENT, .statement = statement, .keep_rows = true });
     return r < 0 ? r : db_sync(db, callback, userdata);
 }
 

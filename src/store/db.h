@@ -19,14 +19,14 @@ typedef struct DbRows DbRows;
 /* What became of a statement or a group. Decided in one place from the SQLSTATE. */
 typedef enum DbOutcome {
     DB_OK = 0,
-    DB_SKIPPED, /* not run: an earlier statement of its group failed */
-    DB_LOST,    /* the connection ended before the answer: nobody knows whether it happened */
-    DB_RETRY,   /* deadlock, serialization, shutting down, too many connections, out of resources */
-    DB_LOCKED,  /* lock_timeout (55P03) */
-    DB_CONFLICT,/* a unique key is taken (23505) */
-    DB_INVALID, /* the data is at fault: classes 22 and 23 */
+    DB_SKIPPED,        /* not run: an earlier statement of its group failed */
+    DB_LOST,           /* the connection ended before the answer: nobody knows whether it happened */
+    DB_RETRY,          /* deadlock, serialization, shutting down, too many connections, out of resources */
+    DB_LOCKED,         /* lock_timeout (55P03) */
+    DB_CONFLICT,       /* a unique key is taken (23505) */
+    DB_INVALID,        /* the data is at fault: classes 22 and 23 */
     DB_UNKNOWN_WORKER, /* PM001: pgmill.claim and pgmill.finish refuse this worker */
-    DB_FATAL,   /* anything else: a missing function, no privilege … */
+    DB_FATAL,          /* anything else: a missing function, no privilege … */
 } DbOutcome;
 
 typedef struct DbReply {
@@ -35,7 +35,7 @@ typedef struct DbReply {
     const char *message;    /* one line for a log or a problem, "" when DB_OK */
     const char *constraint; /* name of the violated constraint or domain, column or data type; "" if none */
     const DbRows *rows;     /* of a statement that is DB_OK, else NULL */
-    bool warned;            /* of a group: the server sent a WARNING (a wait for replication was cut short …) */
+    bool warned; /* of a group: the server sent a WARNING (a wait for replication was cut short …) */
 } DbReply;
 /* All of it is valid during the callback only. */
 
@@ -69,7 +69,8 @@ Db *db_free(Db *db); /* returns NULL; pending callbacks are told DB_LOST */
 void db_freep(Db **db);
 
 bool db_is_connected(const Db *db);
-int db_backend_pid(const Db *db); /* as the server told the client at connect; a pooler tells something else */
+int db_backend_pid(
+    const Db *db); /* as the server told the client at connect; a pooler tells something else */
 
 /* Ends the session at once and connects again after the usual wait; as if it had been lost for that reason. */
 void db_reconnect(Db *db, const char *reason);
@@ -78,7 +79,8 @@ void db_reconnect(Db *db, const char *reason);
  * Sends a statement; params are statement->params strings in text format, NULL for NULL; copied.
  * callback may be NULL. Errors (then the callback is never called): -ENOTCONN, -ENOMEM.
  */
-int db_send(Db *db, const DbStatement *statement, const char *const params[], DbCallback callback, void *userdata);
+int db_send(
+    Db *db, const DbStatement *statement, const char *const params[], DbCallback callback, void *userdata);
 
 /* Ends the group and sends it off. callback may be NULL; outcome is DB_OK if the group committed, else the
  * outcome of the statement that failed. Errors as db_send(). */
@@ -86,7 +88,8 @@ int db_sync(Db *db, DbCallback callback, void *userdata);
 
 /* db_send() and db_sync() of one statement alone; the callback comes once, with the rows, after the commit was
  * acknowledged or with what went wrong. */
-int db_call(Db *db, const DbStatement *statement, const char *const params[], DbCallback callback, void *userdata);
+int db_call(
+    Db *db, const DbStatement *statement, const char *const params[], DbCallback callback, void *userdata);
 
 size_t db_pending(const Db *db); /* groups under way */
 

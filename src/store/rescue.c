@@ -25,11 +25,15 @@ struct Rescuer {
     size_t n_suspects;
 };
 
-static const DbStatement look_statement = {
-    .name = "suspects", .sql = "SELECT worker, instance, beat, grace, dead FROM pgmill.suspects()", .params = 0 };
+static const DbStatement look_statement = { .name = "suspects",
+    .sql = "SELECT worker, instance, beat, grace, dead FROM pgmill.suspects()",
+    .params = 0 };
 static const DbStatement give_up_statement = {
-    .name = "give_up", .sql = "SELECT pgmill.give_up($1, $2)", .params = 2 };
-static const DbStatement rescue_statement = { .name = "rescue", .sql = "SELECT pgmill.rescue($1)", .params = 1 };
+    .name = "give_up", .sql = "SELECT pgmill.give_up($1, $2)", .params = 2
+};
+static const DbStatement rescue_statement = {
+    .name = "rescue", .sql = "SELECT pgmill.rescue($1)", .params = 1
+};
 
 static void on_rescued(_unused_ Db *db, const DbReply *reply, _unused_ void *userdata) {
     if (reply->outcome == DB_OK && db_int(reply->rows, 0, 0) > 0)
@@ -60,7 +64,7 @@ static Suspect *suspect_add(Rescuer *r, Id worker) {
     if (!list)
         return NULL;
     r->suspects = list;
-    list[r->n_suspects] = (Suspect) { .worker = worker, .beat = -1 };
+    list[r->n_suspects] = (Suspect){ .worker = worker, .beat = -1 };
     return &list[r->n_suspects++];
 }
 
@@ -85,7 +89,7 @@ static void suspect_seen(Rescuer *r, const char *worker, int64_t beat, double gr
     if (time_now_boottime() - s->since < (uint64_t) (grace * 1e6))
         return;
     (void) snprintf(beat_text, sizeof(beat_text), "%jd", (intmax_t) beat);
-    (void) db_call(r->db, &give_up_statement, (const char *[]) { worker, beat_text }, on_given_up, r);
+    (void) db_call(r->db, &give_up_statement, (const char *[]){ worker, beat_text }, on_given_up, r);
     give_back(r, worker);
 }
 
@@ -130,7 +134,8 @@ int rescuer_new(Rescuer **ret, sd_event *event, Db *db) {
     if (!r)
         return -ENOMEM;
     r->db = db;
-    int e = sd_event_add_time_relative(event, &r->timer, CLOCK_BOOTTIME, LOOK_USEC, 100 * USEC_PER_MSEC, on_timer, r);
+    int e = sd_event_add_time_relative(
+        event, &r->timer, CLOCK_BOOTTIME, LOOK_USEC, 100 * USEC_PER_MSEC, on_timer, r);
     if (e < 0)
         return e;
     *ret = TAKE_PTR(r);

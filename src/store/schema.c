@@ -10,11 +10,11 @@
  * The lock class and key of migrations: pgmill.lock_class('migrate') does not exist before the first one.
  * pgmill.schema has one row for each migration; the newest one also names the functions that are installed.
  */
-#define PREPARE_SQL                                                                                          \
-    "SET client_min_messages = warning; SET lock_timeout = 0;"                                               \
-    "SELECT pg_advisory_lock(1886219620, 0);"                                                                \
-    "CREATE SCHEMA IF NOT EXISTS pgmill;"                                                                    \
-    "CREATE TABLE IF NOT EXISTS pgmill.schema (version int PRIMARY KEY, name text NOT NULL,"                 \
+#define PREPARE_SQL                                                                          \
+    "SET client_min_messages = warning; SET lock_timeout = 0;"                               \
+    "SELECT pg_advisory_lock(1886219620, 0);"                                                \
+    "CREATE SCHEMA IF NOT EXISTS pgmill;"                                                    \
+    "CREATE TABLE IF NOT EXISTS pgmill.schema (version int PRIMARY KEY, name text NOT NULL," \
     " functions text, applied_at timestamptz NOT NULL DEFAULT clock_timestamp());"
 
 unsigned schema_version(void) {
@@ -23,7 +23,8 @@ unsigned schema_version(void) {
 
 int schema_check(Db *db, DbCallback callback, void *userdata) {
     static const DbStatement statement = {
-        .name = "schema_check", .sql = "SELECT coalesce(max(version), 0) FROM pgmill.schema", .params = 0 };
+        .name = "schema_check", .sql = "SELECT coalesce(max(version), 0) FROM pgmill.schema", .params = 0
+    };
     return db_call(db, &statement, NULL, callback, userdata);
 }
 
@@ -36,13 +37,14 @@ int schema_version_of(const DbReply *reply) {
 static int installed(Db *db, unsigned *ret_version, bool *ret_functions, char **ret_error) {
     static const DbStatement statement = {
         .name = "schema_installed",
-        .sql = "SELECT coalesce(max(version), 0), coalesce((array_agg(functions ORDER BY version DESC))[1], '') = $1 "
+        .sql = "SELECT coalesce(max(version), 0), coalesce((array_agg(functions ORDER BY version DESC))[1], "
+               "'') = $1 "
                "FROM pgmill.schema",
         .params = 1,
     };
     _cleanup_(db_rows_freep) DbRows *rows = NULL;
 
-    int r = db_query(db, &statement, (const char *[]) { FUNCTIONS_DIGEST }, &rows, NULL, ret_error);
+    int r = db_query(db, &statement, (const char *[]){ FUNCTIONS_DIGEST }, &rows, NULL, ret_error);
     if (r < 0)
         return r;
     *ret_version = (unsigned) db_int(rows, 0, 0);
@@ -77,8 +79,9 @@ int schema_migrate(Db *db, void (*progress)(const char *step), char **ret_error)
     if (r < 0)
         return r;
     if (version > schema_version()) {
-        (void) string_printf(ret_error, "the database has schema %u, this executable knows %u: use a newer pgmill",
-            version, schema_version());
+        (void) string_printf(ret_error,
+            "the database has schema %u, this executable knows %u: use a newer pgmill", version,
+            schema_version());
         return -EPROTONOSUPPORT;
     }
     if (version == schema_version() && !functions_match) {

@@ -108,8 +108,8 @@ static const struct {
     { "errors", COLUMN_RAW },
 };
 
-#define TASK_COLUMNS                                                                                         \
-    "id, queue, name, status, priority, payload, to_json(tags), scheduled_at, created_at, started_at, "      \
+#define TASK_COLUMNS                                                                                    \
+    "id, queue, name, status, priority, payload, to_json(tags), scheduled_at, created_at, started_at, " \
     "finished_at, attempt, max_attempts, timeout, worker, result, error, errors"
 
 /* "2023-10-01 10:00:00.5+00" → "2023-10-01T10:00:00.5Z": sessions have TimeZone UTC. */
@@ -217,7 +217,7 @@ int task_submit_group(Db *db, TaskNew *const tasks[], size_t n, DbCallback callb
     if (r >= 0)
         r = db_call(db, &submit_group, literals, callback, userdata);
     /* After the commit, and in a transaction of its own: sleepers are told of rows that they can see. */
-    if (r >= 0 && db_send(db, &wake, (const char *[]) { literals[1], literals[2] }, NULL, NULL) >= 0)
+    if (r >= 0 && db_send(db, &wake, (const char *[]){ literals[1], literals[2] }, NULL, NULL) >= 0)
         (void) db_sync(db, NULL, NULL);
     params_done(p);
     return r;
@@ -232,7 +232,7 @@ int task_submit(Db *db, const TaskNew *task, DbOutcome *ret_outcome, char **ret_
     if (r >= 0)
         r = db_query(db, &submit_group, literals, NULL, ret_outcome, ret_error);
     if (r >= 0)
-        r = db_query(db, &wake, (const char *[]) { literals[1], literals[2] }, NULL, ret_outcome, ret_error);
+        r = db_query(db, &wake, (const char *[]){ literals[1], literals[2] }, NULL, ret_outcome, ret_error);
     params_done(p);
     return r;
 }
@@ -258,24 +258,25 @@ int task_read_group(Db *db, const Id ids[], size_t n, DbCallback callback, void 
 }
 
 /* The second function is given the first one's verdict only so that it runs after it, and sees what it did. */
-#define STEER(verb)                                                                                          \
-    "SELECT verdict, " TASK_COLUMNS " FROM (SELECT pgmill." verb "($1) AS verdict) v "                       \
+#define STEER(verb)                                                                    \
+    "SELECT verdict, " TASK_COLUMNS " FROM (SELECT pgmill." verb "($1) AS verdict) v " \
     "LEFT JOIN LATERAL pgmill.read($1, verdict) ON true"
 
 int task_pause(Db *db, Id id, DbCallback callback, void *userdata) {
     static const DbStatement statement = { .name = "pause", .sql = STEER("pause"), .params = 1 };
-    return db_call(db, &statement, (const char *[]) { ID_TEXT(id) }, callback, userdata);
+    return db_call(db, &statement, (const char *[]){ ID_TEXT(id) }, callback, userdata);
 }
 
 int task_resume(Db *db, Id id, DbCallback callback, void *userdata) {
     static const DbStatement statement = { .name = "resume", .sql = STEER("resume"), .params = 1 };
-    return db_call(db, &statement, (const char *[]) { ID_TEXT(id) }, callback, userdata);
+    return db_call(db, &statement, (const char *[]){ ID_TEXT(id) }, callback, userdata);
 }
 
 int task_read(Db *db, Id id, DbRows **ret, char **ret_error) {
     static const DbStatement statement = {
-        .name = "read", .sql = "SELECT " TASK_COLUMNS " FROM pgmill.task WHERE id = $1", .params = 1 };
-    return db_query(db, &statement, (const char *[]) { ID_TEXT(id) }, ret, NULL, ret_error);
+        .name = "read", .sql = "SELECT " TASK_COLUMNS " FROM pgmill.task WHERE id = $1", .params = 1
+    };
+    return db_query(db, &statement, (const char *[]){ ID_TEXT(id) }, ret, NULL, ret_error);
 }
 
 int task_list(Db *db, const TaskFilter *filter, DbRows **ret, char **ret_error) {
@@ -289,6 +290,6 @@ int task_list(Db *db, const TaskFilter *filter, DbRows **ret, char **ret_error) 
     char limit[16];
 
     (void) snprintf(limit, sizeof(limit), "%u", filter->limit);
-    return db_query(db, &statement, (const char *[]) { filter->status, filter->queue, filter->name, limit }, ret,
-        NULL, ret_error);
+    return db_query(db, &statement, (const char *[]){ filter->status, filter->queue, filter->name, limit },
+        ret, NULL, ret_error);
 }

@@ -19,8 +19,8 @@ typedef enum TaskPriority {
     _TASK_PRIORITY_INVALID = -EINVAL,
 } TaskPriority;
 
-const char *task_priority_to_string(TaskPriority p);       /* "MEDIUM" */
-TaskPriority task_priority_from_string(const char *s);     /* any case; _TASK_PRIORITY_INVALID */
+const char *task_priority_to_string(TaskPriority p);   /* "MEDIUM" */
+TaskPriority task_priority_from_string(const char *s); /* any case; _TASK_PRIORITY_INVALID */
 
 typedef enum TaskStatus {
     TASK_STATUS_SCHEDULED, /* not yet due */
@@ -30,13 +30,13 @@ typedef enum TaskStatus {
     TASK_STATUS_RETRYABLE, /* waits for its backoff */
     TASK_STATUS_COMPLETED,
     TASK_STATUS_CANCELLED,
-    TASK_STATUS_FAILED,    /* attempts spent, or told not to retry */
+    TASK_STATUS_FAILED, /* attempts spent, or told not to retry */
     _TASK_STATUS_MAX,
     _TASK_STATUS_INVALID = -EINVAL,
 } TaskStatus;
 
 const char *task_status_to_string(TaskStatus s);
-TaskStatus task_status_from_string(const char *s);         /* any case; _TASK_STATUS_INVALID */
+TaskStatus task_status_from_string(const char *s); /* any case; _TASK_STATUS_INVALID */
 static inline bool task_status_is_end(TaskStatus s) {
     return s == TASK_STATUS_COMPLETED || s == TASK_STATUS_CANCELLED || s == TASK_STATUS_FAILED;
 }
@@ -47,21 +47,21 @@ bool task_label_valid(const char *s);
 
 #define TASK_QUEUE_DEFAULT "default"
 #define TASK_ATTEMPTS_MAX  1000
-#define TASK_TAGS_MAX      20  /* tags of a task */
-#define TASK_TAG_MAX       100 /* bytes of a tag */
+#define TASK_TAGS_MAX      20              /* tags of a task */
+#define TASK_TAG_MAX       100             /* bytes of a tag */
 #define TASK_TIMEOUT_MAX   (366.0 * 86400) /* seconds */
 
 /* A task to submit. Strings are owned. */
 typedef struct TaskNew {
-    Id id;                  /* made by the submitter, so that sending it twice is harmless */
-    char *queue;            /* NULL: TASK_QUEUE_DEFAULT */
+    Id id;       /* made by the submitter, so that sending it twice is harmless */
+    char *queue; /* NULL: TASK_QUEUE_DEFAULT */
     char *name;
-    char *payload;          /* JSON text, byte for byte as the client wrote it */
+    char *payload; /* JSON text, byte for byte as the client wrote it */
     TaskPriority priority;
-    char *scheduled_at;     /* as time_format() writes it; NULL: now */
-    int max_attempts;       /* 0: the handler's */
-    double timeout;         /* seconds; 0: the handler's */
-    char **tags;            /* NULL-terminated; NULL: none */
+    char *scheduled_at; /* as time_format() writes it; NULL: now */
+    int max_attempts;   /* 0: the handler's */
+    double timeout;     /* seconds; 0: the handler's */
+    char **tags;        /* NULL-terminated; NULL: none */
 } TaskNew;
 
 TaskNew *task_new_free(TaskNew *t);

@@ -32,21 +32,23 @@ int worker_register(Db *db, const WorkerInfo *w, DbCallback callback, void *user
 
 int worker_attach(Db *db, Id worker, DbCallback callback, void *userdata) {
     static const DbStatement statement = { .name = "attach", .sql = "SELECT pgmill.attach($1)", .params = 1 };
-    return db_call(db, &statement, (const char *[]) { ID_TEXT(worker) }, callback, userdata);
+    return db_call(db, &statement, (const char *[]){ ID_TEXT(worker) }, callback, userdata);
 }
 
 int worker_session(Db *db, DbCallback callback, void *userdata) {
     /* The server's side of keepalives: a host that vanished frees its lock within 5 s. */
     static const DbStatement statement = {
         .name = "worker_session",
-        .sql = "SELECT pg_backend_pid(), "
-               "CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') "
-               "     THEN set_config('synchronous_commit', 'on', false) END, "
-               "set_config('tcp_keepalives_idle', '2', false), set_config('tcp_keepalives_interval', '1', false), "
-               "set_config('tcp_keepalives_count', '2', false), set_config('tcp_user_timeout', '4000', false), "
-               "set_config('client_connection_check_interval', '500', false), "
-               "set_config('idle_in_transaction_session_timeout', '0', false), "
-               "set_config('idle_session_timeout', '0', false), set_config('statement_timeout', '0', false)",
+        .sql =
+            "SELECT pg_backend_pid(), "
+            "CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') "
+            "     THEN set_config('synchronous_commit', 'on', false) END, "
+            "set_config('tcp_keepalives_idle', '2', false), set_config('tcp_keepalives_interval', '1', "
+            "false), "
+            "set_config('tcp_keepalives_count', '2', false), set_config('tcp_user_timeout', '4000', false), "
+            "set_config('client_connection_check_interval', '500', false), "
+            "set_config('idle_in_transaction_session_timeout', '0', false), "
+            "set_config('idle_session_timeout', '0', false), set_config('statement_timeout', '0', false)",
         .params = 0,
     };
     return db_call(db, &statement, NULL, callback, userdata);
@@ -55,8 +57,8 @@ int worker_session(Db *db, DbCallback callback, void *userdata) {
 /* The order of pgmill.priority. */
 static const char *const priorities[WORKER_PRIORITIES] = { "LOW", "MEDIUM", "HIGH", "CRITICAL" };
 
-int worker_claim(Db *db, const WorkerInfo *w, const char *queue, unsigned slots, const ClaimPosition *position,
-    DbCallback callback, void *userdata) {
+int worker_claim(Db *db, const WorkerInfo *w, const char *queue, unsigned slots,
+    const ClaimPosition *position, DbCallback callback, void *userdata) {
     static const DbStatement statement = {
         .name = "claim",
         .sql = "SELECT id, claim_no, priority, due_at FROM pgmill.claim($1, $2, $3, $4, $5, $6, $7)",
@@ -86,7 +88,8 @@ void worker_position_advance(ClaimPosition *position, const DbRows *claimed) {
     for (size_t i = 0; i < db_rows(claimed); i++)
         for (size_t p = 0; p < WORKER_PRIORITIES; p++)
             if (streq(db_value(claimed, i, 2), priorities[p])) {
-                (void) snprintf(position->due_at[p], sizeof(position->due_at[p]), "%s", db_value(claimed, i, 3));
+                (void) snprintf(
+                    position->due_at[p], sizeof(position->due_at[p]), "%s", db_value(claimed, i, 3));
                 (void) snprintf(position->id[p], sizeof(position->id[p]), "%s", db_value(claimed, i, 0));
             }
 }
@@ -98,7 +101,7 @@ int worker_claimed_tasks(Db *db, Id worker, const char *known, DbCallback callba
                "FROM pgmill.claimed_tasks($1, $2)",
         .params = 2,
     };
-    return db_send(db, &statement, (const char *[]) { ID_TEXT(worker), known }, callback, userdata);
+    return db_send(db, &statement, (const char *[]){ ID_TEXT(worker), known }, callback, userdata);
 }
 
 int worker_finish(Db *db, Id worker, const RunEnd *ends, size_t n, DbCallback callback, void *userdata) {
@@ -125,7 +128,8 @@ int worker_finish(Db *db, Id worker, const RunEnd *ends, size_t n, DbCallback ca
         array_add(&lists[OUTCOMES], outcomes[ends[i].outcome]);
         array_add(&lists[RESULTS], ends[i].result);
         array_add(&lists[ERRORS], ends[i].error);
-        ends[i].delay < 0 ? array_add(&lists[DELAYS], NULL) : array_addf(&lists[DELAYS], "%.3f", ends[i].delay);
+        ends[i].delay < 0 ? array_add(&lists[DELAYS], NULL)
+                          : array_addf(&lists[DELAYS], "%.3f", ends[i].delay);
     }
     for (size_t i = 0; i < LISTS; i++) {
         params[1 + i] = array_literal(&lists[i]);
@@ -140,7 +144,9 @@ int worker_finish(Db *db, Id worker, const RunEnd *ends, size_t n, DbCallback ca
 }
 
 int worker_sleep(Db *db, const WorkerInfo *w, DbCallback callback, void *userdata) {
-    static const DbStatement statement = { .name = "sleep", .sql = "SELECT pgmill.sleep($1, $2, $3)", .params = 3 };
+    static const DbStatement statement = {
+        .name = "sleep", .sql = "SELECT pgmill.sleep($1, $2, $3)", .params = 3
+    };
     _cleanup_(buf_done) Buf queues = {}, names = {};
 
     list_literal(&queues, w->queues);
@@ -154,22 +160,23 @@ int worker_sleep(Db *db, const WorkerInfo *w, DbCallback callback, void *userdat
 int worker_awake(Db *db, Id worker) {
     static const DbStatement statement = { .name = "awake", .sql = "SELECT pgmill.awake($1)", .params = 1 };
 
-    return db_call(db, &statement, (const char *[]) { ID_TEXT(worker) }, NULL, NULL);
+    return db_call(db, &statement, (const char *[]){ ID_TEXT(worker) }, NULL, NULL);
 }
 
 int worker_listen(Db *db, Id worker, DbCallback callback, void *userdata) {
     static const DbStatement statement = { .name = "listen", .sql = "SELECT pgmill.listen($1)", .params = 1 };
 
-    return db_call(db, &statement, (const char *[]) { ID_TEXT(worker) }, callback, userdata);
+    return db_call(db, &statement, (const char *[]){ ID_TEXT(worker) }, callback, userdata);
 }
 
 int worker_count(Db *db, DbCallback callback, void *userdata) {
     static const DbStatement statement = {
-        .name = "worker_count", .sql = "SELECT count(*) FROM pgmill.heartbeats WHERE NOT dead", .params = 0 };
+        .name = "worker_count", .sql = "SELECT count(*) FROM pgmill.heartbeats WHERE NOT dead", .params = 0
+    };
     return db_call(db, &statement, NULL, callback, userdata);
 }
 
 int worker_leave(Db *db, Id worker, DbCallback callback, void *userdata) {
     static const DbStatement statement = { .name = "leave", .sql = "SELECT pgmill.leave($1)", .params = 1 };
-    return db_call(db, &statement, (const char *[]) { ID_TEXT(worker) }, callback, userdata);
+    return db_call(db, &statement, (const char *[]){ ID_TEXT(worker) }, callback, userdata);
 }

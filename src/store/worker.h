@@ -33,14 +33,23 @@ typedef struct ClaimPosition {
 } ClaimPosition;
 
 /* A group of its own (asynchronous commit). Rows for worker_position_advance(); they prove nothing yet. */
-int worker_claim(Db *db, const WorkerInfo *w, const char *queue, unsigned slots, const ClaimPosition *position,
-    DbCallback callback, void *userdata);
+int worker_claim(Db *db, const WorkerInfo *w, const char *queue, unsigned slots,
+    const ClaimPosition *position, DbCallback callback, void *userdata);
 void worker_position_advance(ClaimPosition *position, const DbRows *claimed);
 
 /* What the worker holds beside the ones named in known (ended with array_literal()). Not a group: send more. */
 int worker_claimed_tasks(Db *db, Id worker, const char *known, DbCallback callback, void *userdata);
-enum { CLAIMED_ID, CLAIMED_NO, CLAIMED_QUEUE, CLAIMED_NAME, CLAIMED_ATTEMPT, CLAIMED_MAX_ATTEMPTS, CLAIMED_TIMEOUT,
-    CLAIMED_PAYLOAD, CLAIMED_STARTED };
+enum {
+    CLAIMED_ID,
+    CLAIMED_NO,
+    CLAIMED_QUEUE,
+    CLAIMED_NAME,
+    CLAIMED_ATTEMPT,
+    CLAIMED_MAX_ATTEMPTS,
+    CLAIMED_TIMEOUT,
+    CLAIMED_PAYLOAD,
+    CLAIMED_STARTED
+};
 
 /* How a run ended. */
 typedef enum RunOutcome {

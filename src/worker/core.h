@@ -10,9 +10,9 @@
 #include "store/worker.h"
 #include "worker/run.h"
 
-#define POLL_USEC       USEC_PER_SEC
-#define FINISH_MAX      500             /* runs ended in one turn */
-#define FINISH_BYTES    (4 * 1024 * 1024)
+#define POLL_USEC    USEC_PER_SEC
+#define FINISH_MAX   500 /* runs ended in one turn */
+#define FINISH_BYTES (4 * 1024 * 1024)
 
 typedef struct Worker Worker;
 
@@ -34,30 +34,30 @@ struct Worker {
     int exit_status;
 
     /* session.c */
-    bool registered;  /* info.id is a worker in the database */
-    bool session;     /* attached and reconciled: turns may go */
+    bool registered; /* info.id is a worker in the database */
+    bool session;    /* attached and reconciled: turns may go */
     bool said_ready, said_waiting;
     sd_event_source *retry_timer; /* of a session that could not be made; the fence's is in turn.c */
 
     /* turn.c */
-    Run **runs; /* config.concurrency of them at most, and ended ones that wait to be written */
+    Run **runs;            /* config.concurrency of them at most, and ended ones that wait to be written */
     size_t n_runs, n_busy; /* busy: claimed or running */
     QueueScan *queues;
     size_t n_queues, next_queue;
     sd_event_source *turn_source; /* deferred: runs once the loop has nothing else to do */
     sd_event_source *poll_timer, *fence_timer;
-    bool in_turn;           /* an answer is awaited that decides what to do next */
-    bool claim_wanted;      /* look for tasks */
-    bool claim_alone;       /* the claim under way is not followed by a finish */
-    bool expect;            /* a claim will probably find something: send the finish right behind it */
-    bool listed;            /* in pgmill.sleepers */
+    bool in_turn;      /* an answer is awaited that decides what to do next */
+    bool claim_wanted; /* look for tasks */
+    bool claim_alone;  /* the claim under way is not followed by a finish */
+    bool expect;       /* a claim will probably find something: send the finish right behind it */
+    bool listed;       /* in pgmill.sleepers */
     bool beat_wanted;
-    size_t finish_limit;    /* smaller while a refused batch is bisected */
-    uint64_t turn_sent;     /* CLOCK_BOOTTIME of the sending of the finish under way … */
-    uint64_t proven;        /* … and of the last one that is proven */
-    uint64_t full_scan;     /* CLOCK_BOOTTIME of the last scan from the start */
+    size_t finish_limit; /* smaller while a refused batch is bisected */
+    uint64_t turn_sent;  /* CLOCK_BOOTTIME of the sending of the finish under way … */
+    uint64_t proven;     /* … and of the last one that is proven */
+    uint64_t full_scan;  /* CLOCK_BOOTTIME of the last scan from the start */
     uint64_t live_workers;
-    uint64_t wake_at;       /* CLOCK_BOOTTIME of the next look, while asleep */
+    uint64_t wake_at; /* CLOCK_BOOTTIME of the next look, while asleep */
 
     /* worker.c */
     bool draining, leaving;
@@ -71,7 +71,7 @@ void session_close(Worker *w);
 /* ---- turn.c ---- */
 int turn_init(Worker *w);
 void turn_done(Worker *w);
-void turn_want(Worker *w, bool claim);  /* soon; claim: look for tasks too */
+void turn_want(Worker *w, bool claim); /* soon; claim: look for tasks too */
 void turn_notified(Worker *w);
 void turn_registered(Worker *w, uint64_t sent); /* a heartbeat row was written by a call sent at that time */
 void turn_session_up(Worker *w);
@@ -79,7 +79,7 @@ void turn_session_lost(Worker *w);
 Run *turn_find(Worker *w, Id id, int64_t claim_no);
 /* Takes a row of worker_claimed_tasks() in. NULL: out of memory; the next turn finds it again. */
 Run *turn_add_run(Worker *w, const DbRows *rows, size_t row);
-void turn_kill_all(Worker *w);          /* at once, back to the line unblamed */
+void turn_kill_all(Worker *w); /* at once, back to the line unblamed */
 void turn_status(Worker *w);
 
 /* ---- worker.c ---- */

@@ -11,8 +11,8 @@ typedef struct Run Run;
 
 /* What is known of an attempt when it is over. */
 typedef struct RunExit {
-    int start_error;    /* errno: the program could not be started; then nothing else counts */
-    int code, status;   /* CLD_EXITED and the exit status, or CLD_KILLED / CLD_DUMPED and the signal */
+    int start_error;  /* errno: the program could not be started; then nothing else counts */
+    int code, status; /* CLD_EXITED and the exit status, or CLD_KILLED / CLD_DUMPED and the signal */
     bool timed_out;
     bool output_overflow;
 } RunExit;

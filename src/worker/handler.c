@@ -15,7 +15,7 @@
 static void handler_done(Handler *h) {
     config_list_free(h->argv);
     free(h->name);
-    *h = (Handler) {};
+    *h = (Handler){};
 }
 
 void handlers_done(Handlers *h) {
@@ -24,7 +24,7 @@ void handlers_done(Handlers *h) {
     free(h->list);
     free(h->names);
     free(h->tries);
-    *h = (Handlers) {};
+    *h = (Handlers){};
 }
 
 /* ---- values ---- */
@@ -197,7 +197,9 @@ static int handler_load(char *const *path, const char *file, Handler *h) {
     size_t folders = config_list_length(path);
     int r = -ENOENT;
 
-    *h = (Handler) { .executor = &executor_oneshot, .timeout_usec = UINT64_MAX, .max_attempts = ATTEMPTS_DEFAULT,
+    *h = (Handler){ .executor = &executor_oneshot,
+        .timeout_usec = UINT64_MAX,
+        .max_attempts = ATTEMPTS_DEFAULT,
         .backoff = { .first_usec = USEC_PER_SEC, .max_usec = 3600 * USEC_PER_SEC } };
     for (size_t i = 0; i < folders && r == -ENOENT; i++) {
         _cleanup_(freep) char *full = NULL;
@@ -276,7 +278,7 @@ int handlers_load(char *const *path, Handlers *ret) {
     if (r < 0)
         return r;
     *ret = h;
-    h = (Handlers) {};
+    h = (Handlers){};
     return 0;
 }
 

@@ -108,7 +108,8 @@ static int pipe_read(Run *run, int which) {
     return 1;
 }
 
-static int on_output(_unused_ sd_event_source *s, _unused_ int fd, _unused_ uint32_t revents, void *userdata) {
+static int on_output(
+    _unused_ sd_event_source *s, _unused_ int fd, _unused_ uint32_t revents, void *userdata) {
     (void) pipe_read(userdata, PIPE_OUTPUT);
     return 0;
 }

@@ -25,8 +25,8 @@ int run_new(Run **ret, const DbRows *rows, size_t row) {
     run->attempt = (unsigned) db_int(rows, row, CLAIMED_ATTEMPT);
     run->max_attempts = (unsigned) db_int(rows, row, CLAIMED_MAX_ATTEMPTS);
     run->timeout_usec = db_value(rows, row, CLAIMED_TIMEOUT)
-        ? (uint64_t) (db_double(rows, row, CLAIMED_TIMEOUT) * 1e6)
-        : UINT64_MAX;
+                            ? (uint64_t) (db_double(rows, row, CLAIMED_TIMEOUT) * 1e6)
+                            : UINT64_MAX;
     run->delay = -1;
     if (string_replace(&run->queue, db_value(rows, row, CLAIMED_QUEUE)) < 0 ||
         string_replace(&run->name, db_value(rows, row, CLAIMED_NAME)) < 0 ||
@@ -153,9 +153,9 @@ static int set_result(Run *run, const char **ret_why) {
         buf_done(out);
         return 0;
     }
-    why = !utf8_valid(out->data, out->len) ? "it is neither JSON nor UTF-8 text"
-        : memchr(out->data, '\0', out->len) ? "it holds a NUL byte"
-                                            : NULL;
+    why = !utf8_valid(out->data, out->len)    ? "it is neither JSON nor UTF-8 text"
+          : memchr(out->data, '\0', out->len) ? "it holds a NUL byte"
+                                              : NULL;
     if (why) {
         *ret_why = why;
         return -EBADMSG;
@@ -218,7 +218,8 @@ static int on_kill(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *us
 
 static int timer_set(Run *run, uint64_t usec, sd_event_time_handler_t handler) {
     run->timer = sd_event_source_disable_unref(run->timer);
-    return sd_event_add_time_relative(run->event, &run->timer, CLOCK_BOOTTIME, usec, 10 * USEC_PER_MSEC, handler, run);
+    return sd_event_add_time_relative(
+        run->event, &run->timer, CLOCK_BOOTTIME, usec, 10 * USEC_PER_MSEC, handler, run);
 }
 
 void run_stop(Run *run, bool ask) {

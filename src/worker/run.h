@@ -9,13 +9,13 @@
 #include "worker/executor.h"
 #include "worker/handler.h"
 
-#define RUN_RESULT_MAX (1024 * 1024)
+#define RUN_RESULT_MAX  (1024 * 1024)
 #define RUN_STDERR_TAIL 4096
 
 typedef enum RunState {
     RUN_CLAIMED, /* in the database, but the claim is not proven: may not start */
     RUN_RUNNING,
-    RUN_ENDED,   /* what became of it waits to be written */
+    RUN_ENDED, /* what became of it waits to be written */
 } RunState;
 
 struct Run {
@@ -31,17 +31,17 @@ struct Run {
     RunState state;
     const Executor *executor;
     Backoff backoff;
-    void *execution;       /* the executor's */
-    sd_event *event;       /* the loop, not owned */
+    void *execution; /* the executor's */
+    sd_event *event; /* the loop, not owned */
     sd_event_source *timer;
-    bool interrupted;      /* by its worker: goes back unblamed, whatever the exit */
+    bool interrupted; /* by its worker: goes back unblamed, whatever the exit */
     bool timed_out;
-    bool sent;             /* its end is under way to the database */
-    Buf output;            /* standard output, at most RUN_RESULT_MAX */
+    bool sent;  /* its end is under way to the database */
+    Buf output; /* standard output, at most RUN_RESULT_MAX */
     bool output_overflow;
-    Buf tail;              /* of standard error, at most 2 × RUN_STDERR_TAIL */
-    size_t logged;         /* so much of the tail is in the log */
-    char *result, *error;  /* when ended: JSON texts or NULL */
+    Buf tail;             /* of standard error, at most 2 × RUN_STDERR_TAIL */
+    size_t logged;        /* so much of the tail is in the log */
+    char *result, *error; /* when ended: JSON texts or NULL */
     RunOutcome outcome;
     double delay;
 

@@ -31,7 +31,8 @@ static bool answered(Worker *w, const DbReply *reply, const char *step) {
     if (reply->outcome == DB_OK)
         return true;
     if (reply->outcome != DB_LOST)
-        db_reconnect(w->db, string_printf(&why, "cannot %s: %s", step, reply->message) < 0 ? "out of memory" : why);
+        db_reconnect(
+            w->db, string_printf(&why, "cannot %s: %s", step, reply->message) < 0 ? "out of memory" : why);
     return false;
 }
 
@@ -50,7 +51,8 @@ static void schema_wait(Worker *w, int version) {
     w->said_waiting = true;
     service_status("waiting: the database has schema %d, run \"pgmill migrate\"", version);
     w->retry_timer = sd_event_source_disable_unref(w->retry_timer);
-    (void) sd_event_add_time_relative(w->event, &w->retry_timer, CLOCK_BOOTTIME, USEC_PER_SEC, 0, on_schema_retry, w);
+    (void) sd_event_add_time_relative(
+        w->event, &w->retry_timer, CLOCK_BOOTTIME, USEC_PER_SEC, 0, on_schema_retry, w);
 }
 
 static void on_schema(_unused_ Db *db, const DbReply *reply, void *userdata) {
@@ -75,8 +77,9 @@ static void on_session(Db *db, const DbReply *reply, void *userdata) {
     if (!answered(w, reply, "set the session up"))
         return;
     if (db_int(reply->rows, 0, 0) != db_backend_pid(db)) {
-        log_error("There is a connection pooler between this worker and PostgreSQL. A worker needs a session of "
-                  "its own: give it the server's own address and port");
+        log_error(
+            "There is a connection pooler between this worker and PostgreSQL. A worker needs a session of "
+            "its own: give it the server's own address and port");
         worker_fatal(w, EX_CONFIG);
         return;
     }
@@ -199,7 +202,8 @@ static void on_lost(_unused_ Db *db, const char *error, void *userdata) {
     service_status("waiting for the database: %s", error);
 }
 
-static void on_notified(_unused_ Db *db, _unused_ const char *channel, _unused_ const char *payload, void *userdata) {
+static void on_notified(
+    _unused_ Db *db, _unused_ const char *channel, _unused_ const char *payload, void *userdata) {
     turn_notified(userdata);
 }
 

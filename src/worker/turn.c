@@ -132,7 +132,7 @@ static bool at_start(const ClaimPosition *p) {
 static void scan_all_from_start(Worker *w) {
     w->full_scan = time_now_boottime();
     for (size_t i = 0; i < w->n_queues; i++) {
-        w->queues[i].position = (ClaimPosition) {};
+        w->queues[i].position = (ClaimPosition){};
         w->queues[i].dry = false;
     }
 }
@@ -173,7 +173,7 @@ static void claim_answered(Worker *w, QueueScan *q, const DbReply *reply) {
     } else if (at_start(&q->position))
         q->dry = true;
     else
-        q->position = (ClaimPosition) {};
+        q->position = (ClaimPosition){};
 }
 
 static void on_claimed(_unused_ Db *db, const DbReply *reply, void *userdata) {
@@ -317,8 +317,12 @@ static size_t collect_ends(Worker *w, RunEnd ends[static FINISH_MAX]) {
             continue;
         bytes += size;
         run->sent = true;
-        ends[n++] = (RunEnd) { .id = run->id, .claim_no = run->claim_no, .outcome = run->outcome,
-            .result = run->result, .error = run->error, .delay = run->delay };
+        ends[n++] = (RunEnd){ .id = run->id,
+            .claim_no = run->claim_no,
+            .outcome = run->outcome,
+            .result = run->result,
+            .error = run->error,
+            .delay = run->delay };
     }
     return n;
 }
@@ -456,7 +460,7 @@ int turn_init(Worker *w) {
     if (!w->queues)
         return -ENOMEM;
     for (size_t i = 0; i < w->n_queues; i++)
-        w->queues[i] = (QueueScan) { .worker = w, .name = w->config.queues[i] };
+        w->queues[i] = (QueueScan){ .worker = w, .name = w->config.queues[i] };
     int r = sd_event_add_defer(w->event, &w->turn_source, on_turn, w);
     if (r >= 0)
         r = sd_event_source_set_enabled(w->turn_source, SD_EVENT_OFF);
@@ -464,9 +468,11 @@ int turn_init(Worker *w) {
     if (r >= 0)
         r = sd_event_source_set_priority(w->turn_source, SD_EVENT_PRIORITY_NORMAL + 10);
     if (r >= 0)
-        r = sd_event_add_time_relative(w->event, &w->poll_timer, CLOCK_BOOTTIME, POLL_USEC, USEC_PER_MSEC, on_poll, w);
+        r = sd_event_add_time_relative(
+            w->event, &w->poll_timer, CLOCK_BOOTTIME, POLL_USEC, USEC_PER_MSEC, on_poll, w);
     if (r >= 0)
-        r = sd_event_add_time(w->event, &w->fence_timer, CLOCK_BOOTTIME, UINT64_MAX, USEC_PER_MSEC, on_fence, w);
+        r = sd_event_add_time(
+            w->event, &w->fence_timer, CLOCK_BOOTTIME, UINT64_MAX, USEC_PER_MSEC, on_fence, w);
     return r;
 }
 

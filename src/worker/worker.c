@@ -11,7 +11,7 @@
 #include "store/task.h"
 #include "worker/core.h"
 
-#define DRAIN_TICK_USEC (2 * USEC_PER_SEC)
+#define DRAIN_TICK_USEC  (2 * USEC_PER_SEC)
 #define LEAVE_LIMIT_USEC (10 * USEC_PER_SEC) /* after the last program's end: to write what became of it */
 
 typedef struct Drain {
@@ -51,7 +51,8 @@ static int on_drain_tick(sd_event_source *s, _unused_ uint64_t usec, void *userd
     uint64_t now = time_now_boottime();
 
     if (now >= drain.leave) {
-        log_warning("Leaving with %zu tasks not given back; they are rescued after the grace period", w->n_runs);
+        log_warning(
+            "Leaving with %zu tasks not given back; they are rescued after the grace period", w->n_runs);
         worker_fatal(w, EX_TEMPFAIL);
         return 0;
     }
@@ -59,7 +60,8 @@ static int on_drain_tick(sd_event_source *s, _unused_ uint64_t usec, void *userd
         turn_kill_all(w);
     worker_turn_over(w);
     service_extend_timeout(2 * DRAIN_TICK_USEC);
-    (void) sd_event_source_set_time_relative(s, MIN(DRAIN_TICK_USEC, now < drain.until ? drain.until - now : DRAIN_TICK_USEC));
+    (void) sd_event_source_set_time_relative(
+        s, MIN(DRAIN_TICK_USEC, now < drain.until ? drain.until - now : DRAIN_TICK_USEC));
     return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }
 
@@ -81,8 +83,8 @@ static int on_stop(_unused_ sd_event_source *s, _unused_ const struct signalfd_s
     turn_status(w);
     turn_want(w, false);
     if (!w->drain_timer)
-        return sd_event_add_time_relative(w->event, &w->drain_timer, CLOCK_BOOTTIME, 0, USEC_PER_MSEC,
-            on_drain_tick, w);
+        return sd_event_add_time_relative(
+            w->event, &w->drain_timer, CLOCK_BOOTTIME, 0, USEC_PER_MSEC, on_drain_tick, w);
     (void) sd_event_source_set_time_relative(w->drain_timer, 0);
     return sd_event_source_set_enabled(w->drain_timer, SD_EVENT_ONESHOT);
 }
@@ -97,7 +99,8 @@ static void use_handlers(Worker *w, Handlers *h) {
 }
 
 /* What runs keeps what it was started with; the next claim asks for the new names. */
-static int on_reload(_unused_ sd_event_source *s, _unused_ const struct signalfd_siginfo *si, void *userdata) {
+static int on_reload(
+    _unused_ sd_event_source *s, _unused_ const struct signalfd_siginfo *si, void *userdata) {
     Worker *w = userdata;
     Handlers h;
 
@@ -131,7 +134,7 @@ static int init(Worker *w, int argc, char *argv[]) {
         log_error("\"pgmill worker\" takes one argument, the name of this worker");
         return -EINVAL;
     }
-    r = labels_check((char *[]) { args[0], NULL }, "worker");
+    r = labels_check((char *[]){ args[0], NULL }, "worker");
     if (r >= 0)
         r = labels_check(w->config.queues, "queue");
     if (r < 0)
@@ -142,14 +145,16 @@ static int init(Worker *w, int argc, char *argv[]) {
     }
     if (gethostname(w->host, sizeof(w->host) - 1) < 0)
         return -errno;
-    w->info = (WorkerInfo) { .instance = args[0], .host = w->host, .grace_usec = w->config.grace_usec,
-        .queues = w->config.queues };
+    w->info = (WorkerInfo){
+        .instance = args[0], .host = w->host, .grace_usec = w->config.grace_usec, .queues = w->config.queues
+    };
     r = handlers_load(w->config.tasks, &h);
     if (r < 0)
         return r;
     use_handlers(w, &h);
     if (w->handlers.n == 0)
-        log_warning("There is no handler file in any of the folders of TasksPath=: this worker can run nothing");
+        log_warning(
+            "There is no handler file in any of the folders of TasksPath=: this worker can run nothing");
     r = service_loop_new(&w->event, on_stop, on_reload, w);
     if (r >= 0)
         r = turn_init(w);
@@ -176,7 +181,8 @@ static int worker_run(int argc, char *argv[]) {
             log_error("Out of memory");
         return config_exit_status(r);
     }
-    log_info("Worker %s: %zu handlers, %ju slots", w.info.instance, w.handlers.n, (uintmax_t) w.config.concurrency);
+    log_info("Worker %s: %zu handlers, %ju slots", w.info.instance, w.handlers.n,
+        (uintmax_t) w.config.concurrency);
     r = sd_event_loop(w.event);
     if (r < 0) {
         (void) log_error_errno(r, "The event loop failed: %m");
@@ -190,7 +196,8 @@ const Verb worker_verb = {
     .run = worker_run,
     .arguments = "[OPTION…] NAME",
     .summary = "Run tasks",
-    .help = "NAME is this worker's name, as in pgmill-worker@NAME.service. SIGTERM drains, a second one ends\n"
-            "what runs; SIGHUP reads the handler files again.\n",
+    .help =
+        "NAME is this worker's name, as in pgmill-worker@NAME.service. SIGTERM drains, a second one ends\n"
+        "what runs; SIGHUP reads the handler files again.\n",
     .section = "Worker",
 };
