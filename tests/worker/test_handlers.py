@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: MIT
+"""What a handler gets, and what becomes of what it does."""
+
+import pathlib
+import signal
+
+import psycopg
+import pytest
+
+from .conftest import Mill, alive
+
+
+@pytest.mark.parametrize("script, result", [
+    ("cat", {"a": [1, "ü"]}),
+    ("echo '  [1, 2]  '", [1, 2]),
+    ("echo hello; echo world", "hello\nworld"),
+    ("true", None),
+    ("echo '{\"half\":'", '{"half":'),
+    ("exec 0<&-; echo 1", 1),
+])
+def test_standard_output_is_the_result(mill: Mill, script: str, result: object) -> None:
+    assert mill.result("t", script, '{"a": [1, "ü"]}') == result
+
+
+def test_a_payload_larger_than_a_pipe_arrives(mill: Mill) -> None:
+    assert mill.result("t", "wc -c", '"' + "x" * 900_000 + '"') == 900_002
+
+
+def test_numbers_survive(mill: Mill) -> None:
+    mill.handler("t", "cat")
+    mill.start()
+    id = mill.submit("t", "9007199254740993")
+    mill.ended(id)
+    query = "SELECT result::text FROM pgmill.task WHERE id = %s"
+    assert mill.db.execute(query, [id]).fetchone() == ("9007199254740993",)
+
+
+def test_a_handler_sees_nothing_of_its_worker(mill: Mill) -> None:
+    mill.handler("t", "env | cut -d= -f1 | sort | tr '\\n' ' '; ls /proc/self/fd | wc -l; pwd")
+    mill.start(environment={"SECRET": "x", "PGPASSWORD": "y"}, watchdog=20)
+    names, folder = mill.ended(mill.submit("t"))["result"].splitlines()
+    assert names.split() == ["LANG", "PATH", "PGMILL_ATTEMPT", "PGMILL_NAME", "PGMILL_QUEUE", "PGMILL_TASK", "PWD", "4"]
+    assert folder == "/"
+
+
+def test_its_variables_name_the_task(mill: Mill) -> None:
+    mill.handler("t", 'echo "$PGMILL_TASK $PGMILL_NAME $PGMILL_QUEUE $PGMILL_ATTEMPT"')
+    mill.start("w", "--queues", "other,mail")
+    id = mill.submit("t", queue="mail")
+    assert mill.ended(id)["result"] == f"{id} t mail 1"
+
+
+@pytest.mark.parametrize("script, error, more", [
+    ("echo no >&2; exit 3", "exit status 3", {"exit_status": 3, "stderr": "no\n"}),
+    ("kill -SEGV $$", "ended by signal 11 (Segmentation fault)", {"signal": "SIGSEGV"}),
+    ("printf '\\377\\376'", "result refused: it is neither JSON nor UTF-8 text", {}),
+    ("printf 'a\\000b'", "result refused: it holds a NUL byte", {}),
+    ("echo '\"\\\\u0000\"'", "result refused: ", {}),
+    ("echo 1e999999", "result refused: ", {}),
+    ("head -c 2000000 /dev/zero | tr '\\0' x", "result refused: standard output is over 1048576 bytes", {}),
+    ("exit 65", "exit status 65", {"exit_status": 65}),
+    ("exit 64", "exit status 64", {"exit_status": 64}),
+])
+def test_a_failure_says_what_went_wrong_and_the_worker_lives(
+        mill: Mill, script: str, error: str, more: dict) -> None:
+    mill.handler("t", script, MaxAttempts="2")
+    mill.handler("fine", "echo 1")
+    mill.start()
+    task = mill.ended(mill.submit("t"), "FAILED")
+    assert task["error"].startswith(error)
+    assert task["errors"][0].items() >= more.items()
+    final = script in ("exit 64", "exit 65")
+    assert [e["attempt"] for e in task["errors"]] == ([1] if final else [1, 2])
+    assert all(e["worker"] and e["at"].endswith("Z") for e in task["errors"])
+    mill.ended(mill.submit("fine"))
+
+
+@pytest.mark.parametrize("path, error", [
+    ("/nonexistent/program", "cannot start the program: No such file or directory"),
+    ("/etc/passwd", "cannot start the program: Permission denied"),
+    ("/tmp", "cannot start the program: Permission denied"),
+])
+def test_a_program_that_cannot_be_started(mill: Mill, path: str, error: str) -> None:
+    mill.conf("t", Exec=path, MaxAttempts="1")
+    mill.start()
+    assert mill.ended(mill.submit("t"), "FAILED")["error"] == error
+
+
+def test_an_attempt_put_off_is_not_counted(mill: Mill) -> None:
+    mill.handler("t", 'echo x >>$J; [ $(wc -l <$J) -ge 3 ] || exit 75', MaxAttempts="1")
+    mill.start()
+    task = mill.ended(mill.submit("t"))
+    assert task["attempt"] == 1 and len(mill.runs()) == 3
+
+
+def test_a_failed_attempt_waits_for_its_backoff(mill: Mill) -> None:
+    mill.handler("t", "exit 1", Backoff="fixed 1h")
+    mill.start()
+    task = mill.until(mill.submit("t"), "RETRYABLE")
+    assert task["attempt"] == 1 and task["max_attempts"] == 3
+
+
+@pytest.mark.parametrize("of_task", [False, True])
+def test_a_timeout_ends_the_whole_group(mill: Mill, of_task: bool) -> None:
+    mill.handler("t", "trap '' TERM; sleep 1000 & echo $! >>$J; echo $$ >>$J; wait; wait",
+                 MaxAttempts="1", **({} if of_task else {"Timeout": "300ms"}))
+    mill.start()
+    id = mill.submit("t", **({"timeout": "300 ms"} if of_task else {}))
+    assert mill.ended(id, "FAILED")["error"] == "timed out after 0.3 s"
+    assert len(mill.runs()) == 2 and not any(alive(pid) for pid in mill.runs())
+
+
+def test_what_a_handler_leaves_behind_is_ended(mill: Mill) -> None:
+    mill.handler("t", "sleep 1000 >/dev/null 2>&1 & echo $! >>$J; echo done")
+    mill.start()
+    assert mill.ended(mill.submit("t"))["result"] == "done"
+    assert not alive(mill.runs()[0])
+
+
+def test_standard_error_goes_to_the_log_line_by_line(mill: Mill) -> None:
+    mill.handler("t", "echo one >&2; printf 'two' >&2; head -c 20000 /dev/zero | tr '\\0' y >&2; echo end >&2")
+    worker = mill.start()
+    id = mill.submit("t")
+    worker.wait_log(f"t {id}: one\n")
+    worker.wait_log("end\n")
+    mill.ended(id)
+
+
+def test_one_bad_handler_file_does_not_hide_the_others(mill: Mill) -> None:
+    mill.handler("good", "echo 1").write_text(f"[Task]\nExec={mill.folder}/good\nColour=red\n[Other]\nx=y\n")
+    mill.conf("relative", Exec="bin/true")
+    mill.conf("mode", Exec="/bin/true", Mode="hover")
+    mill.conf("none")
+    (mill.tasks / "garbage.conf").write_text("what is this\n")
+    (mill.tasks / "bad name.conf").write_text("[Task]\nExec=/bin/true\n")
+    worker = mill.start()
+    for line in ("good.conf:3: there is no Colour=", "relative.conf:2: Exec=bin/true: must be",
+                 "mode.conf:3: Mode=hover: must be", "none.conf: has no Exec=", "garbage.conf:1: neither",
+                 "bad name.conf: the file is not named", "1 handlers"):
+        assert line in worker.log, worker.log
+    mill.ended(mill.submit("good"))
+
+
+def test_a_drop_in_overrides_and_a_reload_reads_it(mill: Mill) -> None:
+    mill.handler("t", 'echo "$1"')
+    worker = mill.start()
+    assert mill.ended(mill.submit("t"))["result"] is None
+    (mill.tasks / "t.conf.d").mkdir()
+    (mill.tasks / "t.conf.d" / "more.conf").write_text(f'[Task]\nExec={mill.folder}/t "two words"\n')
+    mill.handler("new", "echo new")
+    worker.signal(signal.SIGHUP)
+    worker.wait_log("Read 2 handlers")
+    assert mill.ended(mill.submit("t"))["result"] == "two words"
+    assert mill.ended(mill.submit("new"))["result"] == "new"
+
+
+def test_one_bad_result_among_good_ones(mill: Mill, db: psycopg.Connection) -> None:
+    mill.handler("t", "cat")
+    mill.handler("bad", "echo '\"\\\\u0000\"'", MaxAttempts="1")
+    ids = [mill.submit("bad" if i == 7 else "t", str(i)) for i in range(20)]
+    mill.start("w", "--concurrency", "20")
+    for i, id in enumerate(ids):
+        mill.ended(id, "FAILED" if i == 7 else "COMPLETED")
