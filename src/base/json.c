@@ -16,7 +16,7 @@
 /* What PostgreSQL's numeric holds: digits before and after the point, and exponents it reads at all. */
 #define NUMERIC_WHOLE_DIGITS    131072
 #define NUMERIC_FRACTION_DIGITS 16383
-#define NUMERIC_EXPONENT        (INT_MAX / 2)
+#define NUMERIC_EXPONENT        (INT_MAX / 2) /* even of zero */
 
 /* An exponent this large is as good as any larger one; sums with a text's length stay far from overflow. */
 #define EXPONENT_CAP (LLONG_MAX / 4)
@@ -225,8 +225,7 @@ static bool fits_numeric(const char *p, const char *end) {
     long long whole = whole_digits(p, mantissa_end), fraction = mantissa_end - p - whole;
     if (fraction > 0)
         fraction--; /* the point */
-    if (exponent >= NUMERIC_EXPONENT || exponent <= -NUMERIC_EXPONENT ||
-        fraction - exponent > NUMERIC_FRACTION_DIGITS)
+    if (exponent >= NUMERIC_EXPONENT || fraction - exponent > NUMERIC_FRACTION_DIGITS)
         return false;
     for (; p < mantissa_end && (*p == '0' || *p == '.'); p++)
         whole -= *p == '0'; /* goes below zero for 0.001 */
@@ -333,8 +332,7 @@ static int scan_open(Scan *s) {
     return 1;
 }
 
-/* Behind a value: closes what ends here, then goes on to the next. 1: there is one; 0: the outermost ended.
- */
+/* Behind a value: closes what ends here, then goes on. 1: there is a next one; 0: the outermost ended. */
 static int scan_next(Scan *s) {
     for (;;) {
         if (s->depth == 0)
@@ -420,10 +418,8 @@ static int walk(const JsonSpan *container, size_t position, Scan *s) {
     skip_blanks(s);
     if (s->end - s->p <= 1)
         return 0;
-    if (position > 0) {
-        take(s, ',');
-        skip_blanks(s);
-    }
+    take(s, ',');
+    skip_blanks(s);
     return 1;
 }
 

@@ -56,9 +56,13 @@ int service_listen_fds(void) {
 }
 
 static void notify(const char *head, const char *format, va_list ap) {
+    static char last[512];
     char status[512];
 
     (void) vsnprintf(status, sizeof(status), format, ap);
+    if (!*head && streq(status, last))
+        return; /* said already */
+    (void) snprintf(last, sizeof(last), "%s", status);
     (void) sd_notifyf(false, "%sSTATUS=%s", head, status);
 }
 

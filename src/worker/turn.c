@@ -288,7 +288,6 @@ static void turn_failed(Worker *w, const DbReply *reply) {
 
 static void turn_over(Worker *w) {
     w->in_turn = false;
-    turn_status(w);
     turn_want(w, false);
     worker_turn_over(w);
 }
@@ -379,6 +378,7 @@ static int on_poll(sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
         w->listed = false; /* say it again: the answer tells when the next task is due */
         w->claim_wanted = true;
     }
+    turn_status(w); /* once a second is enough, and as much as the service manager should have to read */
     turn_want(w, false);
     (void) sd_event_source_set_time_relative(s, POLL_USEC);
     return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);

@@ -8,6 +8,7 @@ import selectors
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -47,30 +48,32 @@ class Process:
             command = ["/bin/bash", "-c", f'exec {moves}; LISTEN_PID=$$ exec "$@"', "bash", *command]
         self.popen = subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
                                       pass_fds=inherited, start_new_session=True)
-        assert self.popen.stderr
-        os.set_blocking(self.popen.stderr.fileno(), False)
-        self.notify.setblocking(False)
-        self.selector = selectors.DefaultSelector()
-        self.selector.register(self.popen.stderr, selectors.EVENT_READ)
-        self.selector.register(self.notify, selectors.EVENT_READ)
+        self.changed = threading.Condition()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
 
-    def pump(self, wait: float = 0) -> None:
-        for key, _ in self.selector.select(wait):
-            if key.fileobj is self.notify:
-                self.messages += self.notify.recv(4096).decode().splitlines()
-            else:
+    def _read(self) -> None:
+        """Reads all the time, as a service manager and a journal do: a full queue would hold the service up."""
+        assert self.popen.stderr
+        selector = selectors.DefaultSelector()
+        selector.register(self.popen.stderr, selectors.EVENT_READ)
+        selector.register(self.notify, selectors.EVENT_READ)
+        while True:
+            for key, _ in sorted(selector.select(), key=lambda ready: ready[0].fileobj is not self.notify):
                 data = os.read(key.fd, 65536).decode(errors="replace")
+                with self.changed:
+                    if key.fileobj is self.notify:
+                        self.messages += data.splitlines()
+                    else:
+                        self.log += data
+                    self.changed.notify_all()
                 if not data:
-                    self.selector.unregister(key.fileobj)
-                self.log += data
+                    return
 
     def wait_for(self, found: Callable[[], bool], what: str, within: float = 20) -> None:
-        deadline = time.monotonic() + within
-        while not found():
-            remaining = deadline - time.monotonic()
-            if remaining <= 0 or (self.popen.poll() is not None and not self.selector.select(0)):
-                assert found(), f"no {what}; messages {self.messages}, log:\n{self.log}"
-            self.pump(min(remaining, 0.5))
+        with self.changed:
+            said = self.changed.wait_for(lambda: found() or not self.reader.is_alive(), within) and found()
+        assert said, f"no {what}; messages {self.messages}, log:\n{self.log}"
 
     def wait_message(self, message: str, within: float = 20) -> None:
         self.wait_for(lambda: any(message in m for m in self.messages), f"notification {message}", within)
@@ -86,13 +89,12 @@ class Process:
         self.popen.send_signal(number)
 
     def wait(self, within: float = 30) -> int:
-        """Its exit status. Reads to the end of its log, so that it never waits for us."""
-        deadline = time.monotonic() + within
-        while self.popen.poll() is None:
-            assert time.monotonic() < deadline, f"it does not end; log:\n{self.log}"
-            self.pump(0.05)
-        while self.selector.select(0) and len(self.selector.get_map()) > 1:
-            self.pump()
+        """Its exit status."""
+        try:
+            self.popen.wait(within)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it does not end; log:\n{self.log}") from None
+        self.reader.join(2)  # a program it left behind may hold its log open
         return self.popen.returncode
 
     def stop(self) -> int:
@@ -111,6 +113,6 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.popen.pid, signal.SIGKILL)
         self.popen.wait()
-        self.pump()
+        self.reader.join(2)
         self.notify.close()
         assert not any(report in self.log for report in REPORTS), self.log

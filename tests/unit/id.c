@@ -6,8 +6,8 @@
 #include <pthread.h>
 #include <time.h>
 
-static const Id example = { { 0x01, 0x8a, 0xea, 0x2f, 0x9c, 0x00, 0x7a, 0xbc, 0x8d, 0xef, 0x01, 0x23, 0x45,
-    0x67, 0x89, 0xfe } };
+static const Id example = { { 0x01, 0x8a, 0xea, 0x2f, 0x9c, 0x00, 0x7a, 0xbc, 0x8d, 0xef, 0x01, 0x23, 0x45, 0x67, 0x89,
+    0xfe } };
 
 static void test_parse_takes_the_8_4_4_4_12_form_in_either_case(void **state) {
     static const char *const same[] = {
@@ -43,18 +43,18 @@ static void test_parse_takes_any_version(void **state) {
 static void test_parse_refuses_anything_else(void **state) {
     static const char *const texts[] = {
         "",
-        "018aea2f-9c00-7abc-8def-0123456789f",   /* too short */
-        "018aea2f-9c00-7abc-8def-0123456789fe0", /* too long */
+        "018aea2f-9c00-7abc-8def-0123456789f",      /* too short */
+        "018aea2f-9c00-7abc-8def-0123456789fe0",    /* too long */
         "018aea2f-9c00-7abc-8def-0123456789fe\n",
         " 018aea2f-9c00-7abc-8def-0123456789fe",
-        "018aea2f9c007abc8def0123456789fe", /* no hyphens */
+        "018aea2f9c007abc8def0123456789fe",         /* no hyphens */
         "{018aea2f-9c00-7abc-8def-0123456789fe}",
         "urn:uuid:018aea2f-9c00-7abc-8def-0123456789fe",
-        "018aea2f-9c00-7abc-8def-0123456789fg", /* g */
+        "018aea2f-9c00-7abc-8def-0123456789fg",     /* g */
         "018aea2f-9c00-7abc-8def-0123456789 e",
-        "018aea2-f9c00-7abc-8def-0123456789fe", /* a hyphen in the wrong place */
+        "018aea2-f9c00-7abc-8def-0123456789fe",     /* a hyphen in the wrong place */
         "018aea2f-9c007-abc-8def-0123456789fe",
-        "018aea2f-9c00-7abc-8def-01234567-9fe", /* one too many */
+        "018aea2f-9c00-7abc-8def-01234567-9fe",     /* one too many */
         "018aea2f_9c00_7abc_8def_0123456789fe",
         "+18aea2f-9c00-7abc-8def-0123456789fe",
         "0x8aea2f-9c00-7abc-8def-0123456789fe",
@@ -86,15 +86,13 @@ static void test_time_of_version_7_only(void **state) {
         { "00000000-0000-7000-8000-000000000000", 0, 0 },
         { "00000000-0001-7000-8000-000000000000", 0, 1000 },
         { "018aea2f-9c00-7abc-8def-0123456789fe", 0, INT64_C(1696146103296000) },
-        { "018aea2f-9c00-7fff-bfff-ffffffffffff", 0,
-            INT64_C(1696146103296000) }, /* of the rest, nothing counts */
+        { "018aea2f-9c00-7fff-bfff-ffffffffffff", 0, INT64_C(1696146103296000) }, /* of the rest, nothing counts */
         { "ffffffff-ffff-7fff-bfff-ffffffffffff", 0, INT64_C(281474976710655000) },
         { "018aea2f-9c00-6abc-8def-0123456789fe", -EINVAL, -1 }, /* versions 6, 8, 4, 0 */
         { "018aea2f-9c00-8abc-8def-0123456789fe", -EINVAL, -1 },
         { "018aea2f-9c00-4abc-8def-0123456789fe", -EINVAL, -1 },
         { "00000000-0000-0000-0000-000000000000", -EINVAL, -1 },
-        { "018aea2f-9c00-7abc-7def-0123456789fe", -EINVAL,
-            -1 }, /* another variant, where versions mean nothing */
+        { "018aea2f-9c00-7abc-7def-0123456789fe", -EINVAL, -1 }, /* another variant, where versions mean nothing */
         { "018aea2f-9c00-7abc-cdef-0123456789fe", -EINVAL, -1 },
     };
     (void) state;
@@ -124,6 +122,22 @@ static void test_new_ids_are_version_7_of_now(void **state) {
     assert_int_equal(id_time(id, &usec), 0); /* checks version and variant */
     assert_true(usec >= before);
     assert_true(usec <= after);
+}
+
+/* So that two processes, or one before and after a restart, rarely meet in rand_a, and there is room to count. */
+static void test_new_ids_begin_a_millisecond_at_random_in_the_lower_half(void **state) {
+    unsigned ones = 0, zeros = 0;
+    (void) state;
+
+    for (int n = 0; n < 64; n++) {
+        assert_int_equal(nanosleep(&(struct timespec) { .tv_nsec = 1000000 }, NULL), 0);
+        Id id = id_new();
+        unsigned rand_a = (id.bytes[6] & 0x0fU) << 8 | id.bytes[7];
+        ones |= rand_a;
+        zeros |= ~rand_a & 0xfff;
+    }
+    assert_int_equal(ones, 0x7ff);
+    assert_int_equal(zeros, 0xfff);
 }
 
 static void test_new_ids_sort_in_order_of_creation(void **state) {
@@ -210,6 +224,7 @@ int main(void) {
         cmocka_unit_test(test_format_writes_lower_case),
         cmocka_unit_test(test_time_of_version_7_only),
         cmocka_unit_test(test_new_ids_are_version_7_of_now),
+        cmocka_unit_test(test_new_ids_begin_a_millisecond_at_random_in_the_lower_half),
         cmocka_unit_test(test_new_ids_sort_in_order_of_creation),
         cmocka_unit_test(test_new_ids_differ_in_all_their_random_bits),
         cmocka_unit_test(test_new_ids_of_several_threads_share_one_order),

@@ -107,6 +107,19 @@ static void test_parse_size(void **state) {
     }
 }
 
+static void test_random_u32_differs_in_all_its_bits(void **state) {
+    uint32_t ones = 0, zeros = 0;
+    (void) state;
+
+    for (int n = 0; n < 64; n++) {
+        uint32_t bits = random_u32();
+        ones |= bits;
+        zeros |= ~bits;
+    }
+    assert_int_equal(ones, UINT32_MAX);
+    assert_int_equal(zeros, UINT32_MAX);
+}
+
 static void test_utf8_valid(void **state) {
     static const struct {
         const char *text;
@@ -270,6 +283,7 @@ int main(void) {
         cmocka_unit_test(test_string_printf),
         cmocka_unit_test(test_parse_uint),
         cmocka_unit_test(test_parse_size),
+        cmocka_unit_test(test_random_u32_differs_in_all_its_bits),
         cmocka_unit_test(test_utf8_valid),
         cmocka_unit_test(test_buf_grows_and_stays_terminated),
         cmocka_unit_test(test_buf_reserve),
