@@ -82,8 +82,12 @@ BEGIN
   END IF;
   UPDATE pgmill.heartbeats h
   SET beat = h.beat + 1, at = clock_timestamp(), held = k.held, started = cardinality(k.held)
-  FROM (SELECT CASE WHEN cardinality(ids) = 0 THEN b.held
-                    ELSE ARRAY(SELECT u FROM unnest(b.held) u WHERE u <> ALL (ids) OR u = ANY (again)) END AS held
+  FROM (SELECT CASE WHEN cardinality(ids) = 0 THEN b.held ELSE ARRAY(
+                 SELECT u FROM unnest(b.held) u
+                 WHERE u <> ALL (ids)
+                    OR u <> ALL (gone) AND EXISTS (  -- locked, or a later claim of the same task
+                         SELECT FROM pgmill.tasks t
+                         WHERE t.id = u AND t.worker = finish.worker AND t.state = 'running')) END AS held
         FROM pgmill.heartbeats b WHERE b.worker = finish.worker) k
   WHERE h.worker = finish.worker AND NOT h.dead;
   IF NOT FOUND THEN

@@ -7,11 +7,10 @@
 -- A task that another session's open transaction holds raises lock_not_available (55P03) after half a second.
 
 CREATE OR REPLACE FUNCTION pgmill.steerable(task uuid) RETURNS text
-LANGUAGE plpgsql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE SET lock_timeout = '500ms' AS $$
 DECLARE
   state pgmill.state;
 BEGIN
-  PERFORM set_config('lock_timeout', '500ms', true);
   SELECT t.state INTO state FROM pgmill.tasks t WHERE t.id = task FOR NO KEY UPDATE;
   RETURN CASE
     WHEN state IS NULL     THEN 'unknown'

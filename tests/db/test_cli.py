@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+"""The client verbs: what they print and the exit statuses they end with."""
+
+import json
+import subprocess
+
+import pytest
+
+
+def run(pgmill: str, database: str, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    verb, *rest = arguments
+    command = [pgmill, verb, "--database", database, *rest]
+    return subprocess.run(command, input=text, capture_output=True, text=True)
+
+
+def test_submit_show_and_list(pgmill: str, database: str) -> None:
+    id = run(pgmill, database, "submit", "t", "--payload", "-", "--priority", "high", "--at", "2023-10-01T10:00:00",
+             "--tags", "a,b", "--timeout", "90s", text='{"n": 9007199254740993}').stdout.strip()
+    shown = run(pgmill, database, "show", id).stdout
+    assert '"payload": {"n": 9007199254740993}' in shown
+    task = json.loads(shown)
+    assert (task["id"], task["priority"], task["tags"], task["timeout"]) == (id, "HIGH", ["a", "b"], 90)
+    assert task["scheduled_at"] == "2023-10-01T10:00:00Z"
+    assert json.loads(run(pgmill, database, "list", "--status", "available").stdout) == task
+    assert run(pgmill, database, "list", "--status", "failed").stdout == ""
+
+
+@pytest.mark.parametrize("arguments, status, complaint", [
+    (["submit"], 64, "one argument"),
+    (["submit", "no name"], 64, "is no name"),
+    (["submit", "t", "--payload", "{"], 64, "--payload: not JSON"),
+    (["submit", "t", "--payload", '"\\u0000"'], 65, "Cannot submit"),
+    (["submit", "t", "--priority", "URGENT"], 64, "none of LOW"),
+    (["submit", "t", "--at", "tomorrow"], 64, "is no time"),
+    (["submit", "t", "--colour", "red"], 64, "no such option"),
+    (["show", "x"], 64, "the id of a task"),
+    (["show", "00000000-0000-0000-0000-000000000000"], 66, "There is no task"),
+    (["list", "--status", "HAPPY"], 64, "none of SCHEDULED"),
+    (["list", "--limit", "0"], 64, "--limit"),
+])
+def test_bad_input_is_named(pgmill: str, database: str, arguments: list[str], status: int, complaint: str) -> None:
+    ended = run(pgmill, database, *arguments)
+    assert (ended.returncode, complaint in ended.stderr) == (status, True), ended.stderr
+
+
+def test_no_database_is_said(pgmill: str) -> None:
+    assert run(pgmill, "host=/nonexistent", "list").returncode == 69
+
+
+@pytest.mark.parametrize("verb", ["api", "worker", "migrate", "submit", "show", "list", "version"])
+def test_every_verb_has_help(pgmill: str, verb: str) -> None:
+    ended = subprocess.run([pgmill, verb, "--help"], capture_output=True, text=True)
+    assert ended.returncode == 0 and f"pgmill {verb}" in ended.stdout and "--config=FILE" in ended.stdout
