@@ -78,9 +78,10 @@ BEGIN
 END
 $$;
 
--- How many of a queue's tasks run now, on all hosts. Exact under the queue's lock.
+-- How many of a queue's tasks run now, on all hosts. Exact under the queue's lock. The planner takes the few living
+-- workers for many, and would read the whole table for them.
 CREATE OR REPLACE FUNCTION pgmill.running(queue text) RETURNS int
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE SET enable_seqscan = off AS $$
   SELECT count(DISTINCT t.id)::int
   FROM pgmill.heartbeats h CROSS JOIN LATERAL unnest(h.held) AS u (id)
   JOIN pgmill.tasks t ON t.id = u.id AND t.worker = h.worker AND t.state = 'running' AND t.queue = running.queue

@@ -73,6 +73,7 @@ LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   gone uuid[] := '{}';
   again uuid[] := '{}';
+  present uuid[] := '{}';
 BEGIN
   IF cardinality(ids) > 0 THEN
     SELECT coalesce(array_agg(e.id) FILTER (WHERE e.verdict = 'done'), '{}'),
@@ -80,14 +81,14 @@ BEGIN
     INTO gone, again
     FROM pgmill.end_runs(worker, ids, claim_nos, outcomes, results, errors, delays) e;
   END IF;
+  IF cardinality(gone) < cardinality(ids) THEN  -- what is locked, and later claims of what is refused, stay held
+    SELECT coalesce(array_agg(t.id), '{}') INTO present
+    FROM pgmill.tasks t WHERE t.id = ANY (ids) AND t.worker = finish.worker AND t.state = 'running';
+  END IF;
   UPDATE pgmill.heartbeats h
   SET beat = h.beat + 1, at = clock_timestamp(), held = k.held, started = cardinality(k.held)
-  FROM (SELECT CASE WHEN cardinality(ids) = 0 THEN b.held ELSE ARRAY(
-                 SELECT u FROM unnest(b.held) u
-                 WHERE u <> ALL (ids)
-                    OR u <> ALL (gone) AND EXISTS (  -- locked, or a later claim of the same task
-                         SELECT FROM pgmill.tasks t
-                         WHERE t.id = u AND t.worker = finish.worker AND t.state = 'running')) END AS held
+  FROM (SELECT CASE WHEN cardinality(ids) = 0 THEN b.held
+                    ELSE ARRAY(SELECT u FROM unnest(b.held) u WHERE u <> ALL (ids) OR u = ANY (present)) END AS held
         FROM pgmill.heartbeats b WHERE b.worker = finish.worker) k
   WHERE h.worker = finish.worker AND NOT h.dead;
   IF NOT FOUND THEN
