@@ -191,8 +191,9 @@ def test_a_restart_of_the_database_loses_nothing(
         own_cluster.start()
     db.close()
     mill.db = psycopg.connect(url, autocommit=True)
-    tasks = [mill.ended(id, within=40) for id in ids]
-    assert all(task["attempt"] == 1 for task in tasks)
+    tasks = [mill.ended(id, within=60) for id in ids]
+    # A crash may cost attempts, never a task; a clean restart costs nothing.
+    assert crash or all(task["attempt"] == 1 for task in tasks)
     assert mill.overlaps() == 0
     mill.db.close()
 
