@@ -424,11 +424,26 @@ static void connection_up(Db *db) {
 static int on_connecting(
     _unused_ sd_event_source *s, _unused_ int fd, _unused_ uint32_t revents, void *userdata);
 
-/* libpq may change sockets between two polls (another address, TLS refused), so the source is made anew. */
-static int connecting_watch(Db *db, PostgresPollingStatusType poll) {
+/*
+ * Watches a descriptor of our own. libpq closes its socket as it likes, and a program that was forked at that moment
+ * keeps it open for a while: taking the closed number out of the loop would fail, and events would come for a source
+ * that is gone.
+ */
+static int socket_watch(Db *db, uint32_t events, sd_event_io_handler_t handler) {
     db->io = sd_event_source_disable_unref(db->io);
-    return sd_event_add_io(db->event, &db->io, PQsocket(db->conn),
-        poll == PGRES_POLLING_READING ? EPOLLIN : EPOLLOUT, on_connecting, db);
+    int fd = fcntl(PQsocket(db->conn), F_DUPFD_CLOEXEC, 3);
+    if (fd < 0)
+        return -errno;
+    int r = sd_event_add_io(db->event, &db->io, fd, events, handler, db);
+    if (r < 0) {
+        (void) close_fd(fd);
+        return r;
+    }
+    return sd_event_source_set_io_fd_own(db->io, true);
+}
+
+static int connecting_watch(Db *db, PostgresPollingStatusType poll) {
+    return socket_watch(db, poll == PGRES_POLLING_READING ? EPOLLIN : EPOLLOUT, on_connecting);
 }
 
 static int on_connecting(
@@ -437,9 +452,8 @@ static int on_connecting(
     PostgresPollingStatusType poll = PQconnectPoll(db->conn);
 
     if (poll == PGRES_POLLING_OK) {
-        db->io = sd_event_source_disable_unref(db->io);
         if (PQsetnonblocking(db->conn, 1) == 0 && PQenterPipelineMode(db->conn) == 1 &&
-            sd_event_add_io(db->event, &db->io, PQsocket(db->conn), EPOLLIN, on_io, db) >= 0) {
+            socket_watch(db, EPOLLIN, on_io) >= 0) {
             connection_up(db);
             return 0;
         }
