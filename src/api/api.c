@@ -29,21 +29,24 @@ static const char *addresses(const Api *api, char *buf, size_t size) {
     return buf;
 }
 
-static const char *why_unusable(const Api *api) {
+/* The first one that cannot be used and knows why. */
+static const Link *culprit(const Api *api) {
     const Link *links[] = { api->write, api->read, api->steer };
 
     for (size_t i = 0; i < ELEMENTS(links); i++)
-        if (!link_db(links[i]) && !link_is_new(links[i]))
-            return link_why(links[i]);
-    return NULL; /* the first try is not over */
+        if (!link_db(links[i]) && link_state(links[i]))
+            return links[i];
+    return NULL;
 }
 
 /* ---- the database comes and goes ---- */
 
+static const char usable[] = "usable";
+
 static void say_usable(Api *api) {
     char where[400];
 
-    api->usable = true;
+    api->said = usable;
     /* Not before there is a schema: it calls functions of it. Without it others rescue, and the next time it may. */
     if (!api->rescuer && rescuer_new(&api->rescuer, api->event, link_db(api->steer)) < 0)
         log_warning("No memory to look after dead workers");
@@ -55,20 +58,34 @@ static void say_usable(Api *api) {
     api->was_usable = true;
 }
 
-/* Once for each reason, not for each of the three links nor for each try. */
+/* Logged once for each state, not for each of the three links nor for each try. */
 static void say_unusable(Api *api) {
-    static char said[256];
-    const char *why = why_unusable(api);
+    const Link *link = culprit(api);
 
-    if (!why || (!api->usable && streq(said, why)))
+    if (!link)
         return;
-    service_status("%s", why);
-    if (api->usable)
-        log_warning("Not usable until it is back: %s", why);
+    service_status("%s: %s", link_state(link), link_why(link));
+    if (api->said == link_state(link))
+        return;
+    api->said = link_state(link);
+    if (api->was_usable)
+        log_warning("Answering 503, %s: %s", api->said, link_why(link));
     else
-        log_notice("Not ready yet: %s", why);
-    (void) snprintf(said, sizeof(said), "%s", why);
-    api->usable = false;
+        log_notice("Not ready yet, %s: %s", api->said, link_why(link));
+}
+
+/* As soon as it is known whether the database can be used: the first request, which may be the very reason why this
+ * process was started, is not told to come back a few milliseconds later. */
+static int open_doors(Api *api) {
+    for (size_t i = 0; i < api->listen.count; i++) {
+        ListenSocket *s = &api->listen.sockets[i];
+        int r = http_server_listen(api->server, s->fd, s->local);
+        if (r < 0)
+            return log_error_errno(r, "Cannot serve %s: %m", s->address);
+        TAKE_FD(s->fd);
+    }
+    api->open = true;
+    return 0;
 }
 
 static void on_link_changed(Link *l, void *userdata) {
@@ -82,9 +99,14 @@ static void on_link_changed(Link *l, void *userdata) {
         groups_link_changed(api->reads);
     else if (!link_db(l))
         rescuer_reset(api->rescuer);
-    if (!api_is_usable(api))
-        return say_unusable(api);
-    if (!api->usable)
+    bool ok = api_is_usable(api);
+    if (!api->open && (ok || culprit(api)) && open_doors(api) < 0) {
+        (void) sd_event_exit(api->event, EX_OSERR);
+        return;
+    }
+    if (!ok)
+        say_unusable(api);
+    else if (api->said != usable)
         say_usable(api);
 }
 
@@ -139,7 +161,7 @@ static void raise_descriptor_limit(void) {
     (void) setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/* Sockets first: connections may wait in their queues while the rest is made. */
+/* Connections wait in the sockets' queues until open_doors(). */
 static int make_server(Api *api) {
     static const HttpEvents events = {
         .begin = route_begin, .refuse = route_refuse, .turned = on_turned, .drained = on_drained
@@ -154,13 +176,6 @@ static int make_server(Api *api) {
     if (r < 0)
         return log_error_errno(r, "Cannot make the HTTP server: %m");
     api->server = server;
-    for (size_t i = 0; i < api->listen.count; i++) {
-        ListenSocket *s = &api->listen.sockets[i];
-        r = http_server_listen(server, s->fd, s->local);
-        if (r < 0)
-            return log_error_errno(r, "Cannot serve %s: %m", s->address);
-        TAKE_FD(s->fd);
-    }
     return 0;
 }
 
@@ -240,7 +255,7 @@ static int run(int argc, char *argv[]) {
     r = serve(&api);
     if (r == -EINVAL || r == -EACCES)
         return EX_CONFIG;
-    return r < 0 ? EX_OSERR : EX_OK;
+    return r < 0 ? EX_OSERR : r;
 }
 
 const Verb api_verb = {

@@ -21,8 +21,9 @@ typedef struct Api {
     Groups *submissions, *reads;
     size_t steering; /* requests under way */
     Rescuer *rescuer;
-    bool usable; /* all three links are; said so */
-    bool was_usable;
+    const char *said; /* the state that was logged last: a link's, or that all three can be used */
+    bool was_usable;  /* ever */
+    bool open;        /* connections are accepted */
 } Api;
 
 static inline bool api_is_usable(const Api *api) {

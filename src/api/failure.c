@@ -8,7 +8,9 @@
 #define LOG_EVERY_USEC (10 * USEC_PER_SEC)
 
 void failure_answer_unusable(HttpRequest *r, const Link *link) {
-    problem_answer(r, PROBLEM_NO_DATABASE, "The service is %s", link_why(link));
+    const char *state = link_state(link);
+
+    problem_answer(r, PROBLEM_NO_DATABASE, "The service is %s", state ? state : "connecting to the database");
 }
 
 /* A client may cause any number of these; the first one tells enough. */
@@ -25,8 +27,7 @@ static void log_now_and_then(const DbReply *reply) {
 void failure_answer(HttpRequest *r, const DbReply *reply) {
     switch (reply->outcome) {
     case DB_LOST:
-        return problem_answer(
-            r, PROBLEM_NO_DATABASE, "The connection was lost before the answer came: %s", reply->message);
+        return problem_answer(r, PROBLEM_NO_DATABASE, "The connection was lost before the answer came");
     case DB_RETRY:
     case DB_LOCKED:
     case DB_SKIPPED:

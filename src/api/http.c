@@ -16,6 +16,7 @@
 
 #define CONNECTION_MEMORY (16U * 1024)        /* bounds a request's header; longer ones get 431 */
 #define BODIES_MAX        (64U * 1024 * 1024) /* bytes of all bodies being received, four of the longest at least */
+#define QUIET_USEC        (100 * USEC_PER_MSEC) /* without a request: drained, although connections are open */
 #define DISCARD_MAX       (8U * 1024 * 1024) /* of a body that is too long: read on, so that the client reads 413 */
 
 typedef struct Listener {
@@ -98,10 +99,19 @@ static int on_defer(_unused_ sd_event_source *s, void *userdata) {
     return 0;
 }
 
-static int on_drained(_unused_ sd_event_source *s, void *userdata) {
+/* A connection that is idle now may have its next request on the wire: cutting it at once would lose that. */
+static void drained_maybe(HttpServer *s) {
+    if (!s->drained || s->active > 0)
+        return;
+    if (sd_event_source_set_time_relative(s->drained, s->deadlines.count > 0 ? QUIET_USEC : 0) >= 0)
+        (void) sd_event_source_set_enabled(s->drained, SD_EVENT_ONESHOT);
+}
+
+static int on_drained(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
     HttpServer *server = userdata;
 
-    server->events->drained(server->userdata);
+    if (server->active == 0)
+        server->events->drained(server->userdata);
     return 0;
 }
 
@@ -141,8 +151,8 @@ static void request_free(HttpRequest *r) {
     if (r->next)
         r->next->previous = r->previous;
     free(r);
-    if (--s->active == 0 && s->drained)
-        (void) sd_event_source_set_enabled(s->drained, SD_EVENT_ONESHOT);
+    s->active--;
+    drained_maybe(s);
 }
 
 static enum MHD_Result queue_response(HttpRequest *r) {
@@ -271,6 +281,7 @@ static void on_connection(void *userdata, struct MHD_Connection *connection, voi
         deadline_end(&l->server->deadlines, d);
         free(d);
         *context = NULL;
+        drained_maybe(l->server);
     }
 }
 
@@ -374,17 +385,20 @@ int http_server_new(
     return 0;
 }
 
+static void listener_close(Listener *l) {
+    (void) MHD_quiesce_daemon(l->daemon); /* else MHD_stop_daemon() would close the socket itself */
+    l->fd = close_fd(l->fd);
+}
+
 static void listener_free(Listener *l) {
     sd_event_source_disable_unref(l->io);
     sd_event_source_disable_unref(l->timer);
     sd_event_source_disable_unref(l->defer);
     if (l->daemon) {
-        /* Without quiescing, MHD_stop_daemon() would close the socket itself. */
-        (void) MHD_quiesce_daemon(l->daemon);
+        listener_close(l);
         for (unsigned i = 0; i < 3; i++)
             (void) MHD_run(l->daemon); /* resumed connections send what they have */
         MHD_stop_daemon(l->daemon);
-        (void) close_fd(l->fd);
     }
     free(l);
 }
@@ -431,10 +445,13 @@ int http_server_listen(HttpServer *s, int fd, bool local) {
 }
 
 void http_server_drain(HttpServer *s) {
-    for (Listener *l = s->listeners; l; l = l->next)
-        (void) MHD_quiesce_daemon(l->daemon);
-    if (!s->drained && sd_event_add_defer(s->event, &s->drained, on_drained, s) >= 0)
-        (void) sd_event_source_set_enabled(s->drained, s->active == 0 ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
+    for (Listener *l = s->listeners; l; l = l->next) {
+        turn(l); /* whoever is in its queue would be cut off */
+        listener_close(l);
+    }
+    if (!s->drained &&
+        sd_event_add_time_relative(s->event, &s->drained, CLOCK_MONOTONIC, QUIET_USEC, 1, on_drained, s) >= 0)
+        drained_maybe(s);
 }
 
 size_t http_server_active(const HttpServer *s) {

@@ -27,7 +27,7 @@ typedef struct HttpEvents {
     void (*refuse)(HttpRequest *r, unsigned status, void *userdata);
     /* Requests were read off the wire; what was collected from them may go on its way now. */
     void (*turned)(void *userdata);
-    /* After http_server_drain(): no request is under way any more. */
+    /* After http_server_drain(): no request is under way, and none came for a tenth of a second. */
     void (*drained)(void *userdata);
 } HttpEvents;
 
@@ -43,8 +43,8 @@ int http_server_new(
 /* Serves a listening socket. Takes fd over on success. local: http_is_local() of its requests. -ENOMEM. */
 int http_server_listen(HttpServer *s, int fd, bool local);
 
-/* Accepts no more, and closes each connection after the answer that is under way on it. The listening sockets
- * stay open until http_server_free(), so a socket that somebody else holds too loses no connection. */
+/* Accepts no more: closes its descriptors of the listening sockets (one that the service manager holds too goes on
+ * queueing connections for whoever comes next), and each connection after the answer that is under way on it. */
 void http_server_drain(HttpServer *s);
 
 size_t http_server_active(const HttpServer *s); /* requests under way */

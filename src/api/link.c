@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "api/link.h"
 
+#include <stdio.h>
+
 #include "base/util.h"
 #include "store/schema.h"
 
@@ -8,26 +10,24 @@
 
 struct Link {
     Db *db;
-    bool checked; /* and found good, in this session */
-    char *why;    /* NULL: checked, or new */
+    const char *state; /* one of the texts below; NULL: new */
+    char *why;         /* more of it */
     sd_event_source *recheck;
     LinkChanged changed;
     void *userdata;
 };
 
-/* why: NULL, it can be used. */
-static void set_state(Link *l, const char *why) {
-    bool checked = !why;
+static const char good[] = "connected", down[] = "waiting for the database",
+                  old[] = "waiting: run pgmill migrate",
+                  unclear[] = "waiting: the schema's version cannot be read";
 
-    if (checked == l->checked && (checked || (l->why && streq(l->why, why))))
+static void set_state(Link *l, const char *state, const char *why) {
+    if (state == l->state && streq(l->why, why))
         return;
-    l->checked = checked;
-    if (string_replace(&l->why, why) < 0) {
-        free(l->why);
-        l->why = NULL;
-    }
-    if (l->changed)
-        l->changed(l, l->userdata);
+    l->state = state;
+    if (string_replace(&l->why, why) < 0)
+        l->why[0] = '\0'; /* an old reason would be worse than none */
+    l->changed(l, l->userdata);
 }
 
 static void recheck_later(Link *l) {
@@ -37,22 +37,20 @@ static void recheck_later(Link *l) {
 
 static void on_checked(_unused_ Db *db, const DbReply *reply, void *userdata) {
     Link *l = userdata;
-    _cleanup_(freep) char *why = NULL;
+    char why[128];
     int version;
 
     if (reply->outcome == DB_LOST)
         return; /* on_lost() comes next */
     version = schema_version_of(reply);
     if (version >= (int) schema_version())
-        return set_state(l, NULL);
-    if (version < 0)
-        (void) string_printf(&why, "waiting: the schema's version cannot be read: %s", reply->message);
-    else
-        (void) string_printf(&why,
-            "waiting: run pgmill migrate (the database has schema %d, this version needs %u)", version,
-            schema_version());
+        return set_state(l, good, "");
     recheck_later(l);
-    set_state(l, why ? why : "out of memory");
+    if (version < 0)
+        return set_state(l, unclear, reply->message);
+    (void) snprintf(
+        why, sizeof(why), "the database has schema %d, this version needs %u", version, schema_version());
+    set_state(l, old, why);
 }
 
 static void check(Link *l) {
@@ -71,11 +69,9 @@ static void on_connected(_unused_ Db *db, void *userdata) {
 
 static void on_lost(_unused_ Db *db, const char *error, void *userdata) {
     Link *l = userdata;
-    _cleanup_(freep) char *why = NULL;
 
     (void) sd_event_source_set_enabled(l->recheck, SD_EVENT_OFF);
-    (void) string_printf(&why, "waiting for the database: %s", error);
-    set_state(l, why ? why : "out of memory");
+    set_state(l, down, error);
 }
 
 int link_new(Link **ret, sd_event *event, const char *conninfo, const char *name, LinkChanged changed,
@@ -83,7 +79,7 @@ int link_new(Link **ret, sd_event *event, const char *conninfo, const char *name
     static const DbEvents events = { .connected = on_connected, .lost = on_lost };
     _cleanup_(link_freep) Link *l = calloc(1, sizeof(Link));
 
-    if (!l)
+    if (!l || string_replace(&l->why, "") < 0)
         return -ENOMEM;
     l->changed = changed;
     l->userdata = userdata;
@@ -103,7 +99,6 @@ int link_new(Link **ret, sd_event *event, const char *conninfo, const char *name
 Link *link_free(Link *l) {
     if (!l)
         return NULL;
-    l->changed = NULL;
     db_free(l->db);
     sd_event_source_disable_unref(l->recheck);
     free(l->why);
@@ -116,13 +111,13 @@ void link_freep(Link **l) {
 }
 
 Db *link_db(const Link *l) {
-    return l->checked && db_is_connected(l->db) ? l->db : NULL;
+    return l->state == good && db_is_connected(l->db) ? l->db : NULL;
+}
+
+const char *link_state(const Link *l) {
+    return l->state;
 }
 
 const char *link_why(const Link *l) {
-    return l->why ? l->why : "connecting to the database";
-}
-
-bool link_is_new(const Link *l) {
-    return !l->checked && !l->why;
+    return l->why;
 }

@@ -17,6 +17,9 @@ int link_new(Link **ret, sd_event *event, const char *conninfo, const char *name
 Link *link_free(Link *l); /* callbacks under way are told DB_LOST; changed is not called any more */
 void link_freep(Link **l);
 
-Db *link_db(const Link *l);          /* NULL while it cannot be used */
-const char *link_why(const Link *l); /* why not, in one line: "waiting: run pgmill migrate (…)" */
-bool link_is_new(const Link *l);     /* the first try is not over */
+Db *link_db(const Link *l); /* NULL while it cannot be used */
+
+/* Why not. A few words, static, fit for any client: "waiting: run pgmill migrate"; NULL while the first try is not
+ * over. And a line for people who may know where the database is. */
+const char *link_state(const Link *l);
+const char *link_why(const Link *l);
