@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Fixtures: a cluster for the session, a migrated database for a test, and the real executable beside it."""
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -13,13 +14,17 @@ import pytest
 
 from support.api import Client
 from support.cluster import Cluster
-from support.process import Process
+from support.process import Process, adopt_orphans, eventually, orphans
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pgmill", default=os.environ.get("PGMILL_EXECUTABLE", str(ROOT / "build/asan/pgmill")))
+
+
+def pytest_configure() -> None:
+    adopt_orphans()
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +44,6 @@ def own_cluster(pgmill: str) -> Iterator[Cluster]:
     """For tests that stop the server."""
     cluster = Cluster(pgmill)
     yield cluster
-    cluster.start()
     cluster.remove()
 
 
@@ -84,8 +88,15 @@ def run(pgmill: str, folder: pathlib.Path) -> Iterator[Callable[..., Process]]:
         return processes[-1]
 
     yield run
-    for process in reversed(processes):
-        process.close()
+    try:
+        with contextlib.ExitStack() as stack:  # all of them, also when one complains
+            for process in processes:
+                stack.callback(process.close)
+    finally:
+        try:
+            eventually(lambda: not orphans(), within=5)
+        finally:
+            assert not (left := orphans(end=True)), f"left behind: {left}"
 
 
 class Api:

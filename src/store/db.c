@@ -331,8 +331,8 @@ static void on_notice(void *userdata, const PGresult *res) {
 }
 
 static int flush(Db *db) {
-    int r = PQflush(db->conn);
-    if (r < 0)
+    int r = PQflush(db->conn); /* a failed write is no error yet: the server's last words may still be read */
+    if (r < 0 || PQsocket(db->conn) < 0)
         return -ENOTCONN;
     return sd_event_source_set_io_events(db->io, EPOLLIN | (r > 0 ? (uint32_t) EPOLLOUT : 0));
 }
@@ -359,7 +359,12 @@ static int on_io(_unused_ sd_event_source *s, _unused_ int fd, uint32_t revents,
 static int on_timer(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
     Db *db = userdata;
 
-    if (db->conn)
+    if (db->up) { /* send_failed() */
+        _cleanup_(freep) char *reason = one_line(PQerrorMessage(db->conn));
+        dispatch_answers(db); /* what arrived before the end is still true */
+        if (db->up)
+            connection_lost(db, reason && *reason ? reason : "out of memory");
+    } else if (db->conn)
         connection_lost(db, "no answer to the connection attempt within 10 s");
     else if (connect_start(db) < 0)
         connection_lost(db, "out of memory");
@@ -579,9 +584,12 @@ static bool is_prepared(const Db *db, const DbStatement *statement) {
     return false;
 }
 
-/* libpq refused to queue it: memory, or the connection broke. The loop finds out; nothing was promised. */
+/*
+ * libpq refused: memory, or the connection broke. It may have closed the socket, of which the loop hears nothing,
+ * and what was queued of a group cannot be taken back; so the session ends, from the loop.
+ */
 static int send_failed(Db *db) {
-    (void) sd_event_source_set_io_events(db->io, EPOLLIN | EPOLLOUT);
+    (void) timer_set(db, 0);
     return PQstatus(db->conn) == CONNECTION_BAD ? -ENOTCONN : -ENOMEM;
 }
 
@@ -622,7 +630,9 @@ int db_sync(Db *db, DbCallback callback, void *userdata) {
         return send_failed(db);
     pending_push(db, (Pending){ .kind = PENDING_SYNC, .callback = callback, .userdata = userdata });
     db->groups++;
-    return flush(db) < 0 ? send_failed(db) : 0;
+    if (flush(db) < 0)
+        (void) send_failed(db); /* the callback is told */
+    return 0;
 }
 
 int db_call(

@@ -36,8 +36,9 @@ struct Run {
     sd_event_source *timer;
     bool interrupted; /* by its worker: goes back unblamed, whatever the exit */
     bool timed_out;
-    bool sent;  /* its end is under way to the database */
-    Buf output; /* standard output, at most RUN_RESULT_MAX */
+    bool sent;   /* its end is under way to the database */
+    bool locked; /* somebody holds its row: to be sent again at the next poll, not before */
+    Buf output;  /* standard output, at most RUN_RESULT_MAX */
     bool output_overflow;
     Buf tail;             /* of standard error, at most 2 × RUN_STDERR_TAIL */
     size_t logged;        /* so much of the tail is in the log */

@@ -72,9 +72,13 @@ static size_t free_slots(const Worker *w) {
     return w->draining || w->n_busy >= w->config.concurrency ? 0 : w->config.concurrency - w->n_busy;
 }
 
+static bool to_send(const Run *run) {
+    return run->state == RUN_ENDED && !run->locked;
+}
+
 static bool any_ended(const Worker *w) {
     for (size_t i = 0; i < w->n_runs; i++)
-        if (w->runs[i]->state == RUN_ENDED)
+        if (to_send(w->runs[i]))
             return true;
     return false;
 }
@@ -213,8 +217,10 @@ static void on_finished(_unused_ Db *db, const DbReply *reply, void *userdata) {
         if (!streq(db_value(reply->rows, i, 1), "locked") || id_parse(db_value(reply->rows, i, 0), &id) < 0)
             continue;
         for (size_t k = 0; k < w->n_runs; k++)
-            if (w->runs[k]->sent && id_equal(w->runs[k]->id, id))
-                w->runs[k]->sent = false; /* somebody holds the row: again in the next turn */
+            if (w->runs[k]->sent && id_equal(w->runs[k]->id, id)) {
+                w->runs[k]->sent = false;
+                w->runs[k]->locked = true;
+            }
     }
 }
 
@@ -312,7 +318,7 @@ static size_t collect_ends(Worker *w, RunEnd ends[static FINISH_MAX]) {
     for (size_t i = 0; i < w->n_runs && n < MIN(w->finish_limit, (size_t) FINISH_MAX); i++) {
         Run *run = w->runs[i];
         size_t size = (run->result ? strlen(run->result) : 0) + (run->error ? strlen(run->error) : 0);
-        if (run->state != RUN_ENDED || (n > 0 && bytes + size > FINISH_BYTES))
+        if (!to_send(run) || (n > 0 && bytes + size > FINISH_BYTES))
             continue;
         bytes += size;
         run->sent = true;
@@ -374,6 +380,8 @@ static int fall_asleep(Worker *w) {
 static int on_poll(sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
     Worker *w = userdata;
 
+    for (size_t i = 0; i < w->n_runs; i++)
+        w->runs[i]->locked = false;
     if (w->session && !w->claim_wanted) {
         w->listed = false; /* say it again: the answer tells when the next task is due */
         w->claim_wanted = true;

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: MIT
 """The API as a service: sockets, readiness, the database away, slow clients, stopping."""
 
+import contextlib
 import http.client
 import signal
 import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Callable
 
 import psycopg
+import pytest
 
+from support.api import Answer, Client
 from support.cluster import Cluster
 from support.process import Process, eventually
 
@@ -59,7 +63,17 @@ def test_it_waits_for_the_database_and_says_so(own_cluster: Cluster, start_api: 
     api.client().post(TASK)
 
 
-def test_no_201_is_false_when_the_database_crashes(own_cluster: Cluster, start_api: Callable) -> None:
+def refusal(port: int) -> Answer | None:
+    """What is under way just when the server ends waits for its return, because nobody knows what became of it."""
+    with contextlib.suppress(TimeoutError):
+        answer = Client(port, timeout=1).post(TASK, expect=None)
+        return answer if answer.status == 503 else None
+    return None
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGQUIT, signal.SIGKILL])
+def test_no_201_is_false_when_the_database_goes_away(
+        own_cluster: Cluster, start_api: Callable, number: signal.Signals | None) -> None:
     url = own_cluster.fresh()
     api = start_api(url)
     acknowledged: list[str] = []
@@ -80,7 +94,9 @@ def test_no_201_is_false_when_the_database_crashes(own_cluster: Cluster, start_a
     for _ in range(2):
         so_far = len(acknowledged)
         eventually(lambda: len(acknowledged) > so_far + 100)
-        own_cluster.stop()
+        own_cluster.crash(number) if number else own_cluster.stop()
+        away = eventually(lambda: refusal(api.port))
+        assert away.headers["Retry-After"] and away.headers["Content-Type"] == "application/problem+json"
         own_cluster.start()
     so_far = len(acknowledged)
     eventually(lambda: len(acknowledged) > so_far + 100)
@@ -93,19 +109,49 @@ def test_no_201_is_false_when_the_database_crashes(own_cluster: Cluster, start_a
     assert statuses <= {201, 503}
 
 
-def test_slow_clients_do_not_stop_others(start_api: Callable) -> None:
+@pytest.mark.parametrize("head", [b"", b"POST /api/tasks/ HTTP/1.1\r\nHost: localhost\r\nX: "],
+                         ids=["silent", "header"])
+def test_slow_clients_do_not_stop_others_and_are_cut_off(start_api: Callable, head: bytes) -> None:
+    """The deadline of 5 s is absolute: a byte now and then does not keep a connection."""
     api = start_api()
     slow = [socket.create_connection(("127.0.0.1", api.port)) for _ in range(200)]
     for connection in slow:
-        connection.sendall(b"POST /api/tasks/ HTTP/1.1\r\nHost: localhost\r\nContent-")
-    api.client().post(TASK)
-    # The deadline of 5 s ends them; it is absolute, not idle time.
-    slow[0].settimeout(20)
-    assert slow[0].recv(4096) in (b"", b"HTTP/1.1 408 Request Timeout")
-    api.client().post(TASK)
+        connection.sendall(head)
+    client = api.client()
+
+    def drip() -> int:
+        client.post(TASK)
+        gone = 0
+        for connection in slow:
+            try:
+                connection.sendall(b"x")
+                gone += connection.recv(4096, socket.MSG_DONTWAIT | socket.MSG_PEEK) == b""
+            except BlockingIOError:
+                pass
+            except OSError:
+                gone += 1
+        return gone
+
+    eventually(lambda: drip() == len(slow), within=20)
+    for connection in slow:
+        connection.close()
 
 
-def test_clients_that_vanish_do_no_harm(start_api: Callable, db: psycopg.Connection) -> None:
+@pytest.mark.parametrize("lost", ["everything", "header", "body"])
+def test_clients_that_vanish_in_the_middle_do_no_harm(start_api: Callable, db: psycopg.Connection, lost: str) -> None:
+    api = start_api()
+    text = (b"POST /api/tasks/ HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 13\r\n\r\n")
+    sent = {"everything": b"", "header": text[:-20], "body": text + b'{"name"'}[lost]
+    for _ in range(100):
+        with socket.create_connection(("127.0.0.1", api.port)) as connection:
+            connection.sendall(sent)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # by a reset
+    api.client().post(TASK)
+    assert db.execute("SELECT count(*) FROM pgmill.tasks").fetchone() == (1,)
+
+
+def test_a_client_that_vanishes_before_its_answer_does_no_harm(start_api: Callable, db: psycopg.Connection) -> None:
     api = start_api()
     lock = psycopg.connect(db.info.dsn + " dbname=" + db.info.dbname)
     lock.execute("LOCK pgmill.tasks IN EXCLUSIVE MODE")
@@ -133,12 +179,63 @@ def test_sigterm_answers_what_is_pending(start_api: Callable, db: psycopg.Connec
     assert api.process.wait() == 0
 
 
-def test_the_connection_to_the_database_comes_back(start_api: Callable, db: psycopg.Connection) -> None:
+SESSIONS = ("FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database() "
+            "AND application_name LIKE 'pgmill%'")
+
+
+@pytest.mark.parametrize("unseen", [False, True])
+def test_lost_sessions_come_back_and_every_request_is_answered(
+        start_api: Callable, db: psycopg.Connection, unseen: bool) -> None:
+    """unseen: the service learns of the sessions' end by sending to them."""
     api = start_api()
-    client = api.client()
-    db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-               "WHERE pid <> pg_backend_pid() AND datname = current_database()")
-    eventually(lambda: client.post(TASK, expect=None).status == 201)
+    for _ in range(5):
+        eventually(lambda: api.client().get("/readyz", expect=None).status == 200)
+        api.process.signal(signal.SIGSTOP if unseen else signal.SIGCONT)
+        db.execute(f"SELECT pg_terminate_backend(pid) {SESSIONS}")
+        if unseen:
+            eventually(lambda: db.execute(f"SELECT count(*) {SESSIONS}").fetchone() == (0,))
+        clients = [http.client.HTTPConnection("127.0.0.1", api.port, timeout=20) for _ in range(4)]
+        for client in clients:
+            client.request("POST", "/api/tasks/", '{"name": "t"}', {"Content-Type": "application/json"})
+        api.process.signal(signal.SIGCONT)
+        assert {client.getresponse().status for client in clients} <= {201, 503}
+        eventually(lambda: api.client().post(TASK, expect=None).status == 201)
+
+
+def test_a_restart_under_load_refuses_nobody(
+        run: Callable[..., Process], database: str, db: psycopg.Connection) -> None:
+    """The sockets are the manager's: who comes while no service runs waits for the next one."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    acknowledged: list[str] = []
+    refused: list[BaseException] = []
+    stop = threading.Event()
+
+    def talk() -> None:
+        while not stop.is_set():
+            client = Client(listener.getsockname()[1])
+            try:
+                acknowledged.append(client.post(TASK, Connection="close").json["id"])
+            except BaseException as e:
+                refused.append(e)
+            client.close()
+
+    def serve() -> Process:
+        return run("api", "--database", database, sockets=[listener]).ready()
+
+    process = serve()
+    threads = [threading.Thread(target=talk) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for _ in range(3):
+        so_far = len(acknowledged)
+        eventually(lambda: refused or len(acknowledged) > so_far + 50)
+        assert process.stop() == 0
+        process = serve()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert refused == []
+    assert set(acknowledged) == {str(id) for (id,) in db.execute("SELECT id FROM pgmill.tasks")}
 
 
 def test_without_a_schema_it_waits_for_migrate(cluster: Cluster, start_api: Callable, pgmill: str) -> None:

@@ -60,7 +60,7 @@ def test_a_task_of_the_future_is_scheduled(api: Client) -> None:
 
 @pytest.mark.parametrize("payload", [
     '9007199254740993', '1e400', '"a\\tb"', '"Grüße 🎈"', '"\\u00e9\\ud83c\\udf88"', 'null', '[]',
-    '[' * 60 + ']' * 60, '{"b": 1, "a": 2}',
+    '[' * 63 + ']' * 63, '{"b": 1, "a": 2}', '-0.0', '0.10', '"\\ud83c\\udf88 raw 🎈"',
 ])
 def test_a_payload_comes_back_as_jsonb_keeps_it(api: Client, db: psycopg.Connection, payload: str) -> None:
     task = api.post('{"name": "t", "payload": %s}' % payload)
@@ -68,7 +68,18 @@ def test_a_payload_comes_back_as_jsonb_keeps_it(api: Client, db: psycopg.Connect
     assert f'"payload": {kept}, "tags"'.encode() in task.body
 
 
-@pytest.mark.parametrize("body, status, fields", [
+def test_the_database_is_the_judge_of_numbers(api: Client, db: psycopg.Connection) -> None:
+    for number in ("1e131071", "1e131072", "1e-16383", "1e-16384", "1e-99999", "-0", "0e99999999999", "1" * 140_000):
+        try:
+            db.execute("SELECT %s::jsonb", [number])
+            expect = 201
+        except psycopg.Error:
+            expect = 422
+        answer = api.post('{"name": "t", "payload": [%s]}' % number, expect=expect)
+        assert expect == 201 or answer.fields == ["payload"]
+
+
+BAD_INPUT: list[tuple[object, int, list[str]]] = [
     ("{", 400, [""]),
     ("", 400, [""]),
     ('{"name": "t"} x', 400, [""]),
@@ -98,24 +109,48 @@ def test_a_payload_comes_back_as_jsonb_keeps_it(api: Client, db: psycopg.Connect
     (TASK | {"payload": "a\0b"}, 422, ["payload"]),
     ('{"name": "t", "payload": 1e999999}', 422, ["payload"]),
     (TASK | {"priority": "x", "queue": "?"}, 422, ["priority", "queue"]),
-])
-def test_bad_input_names_the_field_and_the_connection_goes_on(
-        api: Client, body: object, status: int, fields: list[str]) -> None:
-    answer = api.post(body, expect=status)
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert answer.json["status"] == status and answer.json["title"]
-    assert answer.fields == fields
+    (TASK | {"scheduled_at": "2023-10-01"}, 422, ["scheduled_at"]),
+    (TASK | {"timeout": "1s"}, 422, ["timeout"]),
+    (TASK | {"tags": ["a", 7]}, 422, ["tags/1"]),
+    ('{"name": "t", "payload": %s}' % ("[" * 64 + "]" * 64), 422, [""]),
+    ('{"name": "t", "payload": NaN}', 400, [""]),
+    ("\ufeff{}", 400, [""]),
+]
+
+
+def test_bad_input_names_the_field_and_the_connection_goes_on(api: Client) -> None:
+    """All of it over one connection."""
+    api.post(TASK)
     connection = api.http.sock
+    for body, status, fields in BAD_INPUT:
+        answer = api.post(body, expect=status)
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        problem = answer.json
+        assert problem["status"] == status and problem["title"] and problem["detail"]
+        assert problem["type"].startswith("/docs/problems#")
+        assert answer.fields == fields, body
+        assert all(error["detail"] for error in problem["errors"])
+    api.post(TASK | {"payload": "x" * (1 << 20)}, expect=413)
+    api.post(TASK, expect=415, Content_Type="text/plain")
+    api.post(TASK, expect=421, Host="evil.example")
+    assert api.get("/api/tasks/no-uuid", expect=422).fields == ["id"]
+    assert api.patch("/api/tasks/no-uuid/pause", expect=422).fields == ["id"]
+    api.get(f"/api/tasks/{uuid.uuid4()}", expect=404)
+    api.patch(f"/api/tasks/{uuid.uuid4()}/resume", expect=404)
+    api.get("/nowhere", expect=404)
+    api.send("DELETE", "/api/tasks/", expect=405)
+    api.send("PATCH", f"/api/tasks/{uuid.uuid4()}/pause", b"[]", expect=422)
     api.post(TASK)
     assert api.http.sock is connection
 
 
-def test_what_is_not_there(api: Client) -> None:
-    assert api.get("/api/tasks/no-uuid", expect=422).fields == ["id"]
-    api.get(f"/api/tasks/{uuid.uuid4()}", expect=404)
-    api.patch(f"/api/tasks/{uuid.uuid4()}/pause", expect=404)
-    api.get("/nowhere", expect=404)
-    assert "POST" in api.send("DELETE", "/api/tasks/", expect=405).headers["Allow"]
+def test_another_method_is_405_and_allow_lists_those_there_are(api: Client) -> None:
+    def allowed(method: str, path: str) -> set[str]:
+        return set(api.send(method, path, expect=405).headers["Allow"].split(", "))
+
+    assert allowed("DELETE", "/api/tasks/") == {"POST", "OPTIONS"}
+    assert allowed("PUT", f"/api/tasks/{uuid.uuid4()}") == {"GET", "HEAD", "OPTIONS"}
+    assert allowed("POST", f"/api/tasks/{uuid.uuid4()}/pause/") == {"PATCH", "OPTIONS"}
 
 
 def test_a_trailing_slash_makes_no_difference(api: Client) -> None:
@@ -130,16 +165,27 @@ def test_head_and_options(api: Client) -> None:
     assert "GET" in api.send("OPTIONS", f"/api/tasks/{id}", expect=204).headers["Allow"]
 
 
-def test_the_frame_of_a_request(api: Client) -> None:
-    api.post(TASK, expect=415, Content_Type="text/plain")
-    api.post(TASK, expect=421, Host="evil.example")
-    api.post(TASK, expect=201, Host="127.0.0.1:80")
+@pytest.mark.parametrize("host, status", [
+    ("localhost", 201), ("LOCALHOST:1", 201), ("127.0.0.1:80", 201), ("[::1]:8000", 201), ("mill.example", 201),
+    ("evil.example", 421), ("localhost.evil.example", 421), ("127.0.0.1.evil.example:8000", 421), ("", 421),
+])
+def test_it_answers_for_its_own_names_only(start_api: Callable, host: str, status: int) -> None:
+    api = start_api(environment={"PGMILL_ALLOWED_HOSTS": "mill.example"})
+    api.client().post(TASK, expect=status, Host=host)
 
 
-def test_a_body_over_the_limit_is_413(start_api: Callable) -> None:
-    api = start_api()
-    api.client().post(TASK | {"payload": "x" * (1 << 20)}, expect=413)
-    api.client().post(TASK | {"payload": "x" * (1 << 19)}, expect=201)
+@pytest.mark.parametrize("type", ["application/json", "Application/JSON; charset=utf-8"])
+def test_json_by_any_of_its_names(api: Client, type: str) -> None:
+    api.post(TASK, Content_Type=type)
+
+
+def test_a_body_of_exactly_the_limit_is_taken_and_one_byte_more_is_not(api: Client) -> None:
+    def body(size: int) -> bytes:
+        head, tail = b'{"name": "t", "payload": "', b'"}'
+        return head + b"x" * (size - len(head) - len(tail)) + tail
+
+    api.post(body(1 << 20))
+    api.post(body((1 << 20) + 1), expect=413)
 
 
 def test_one_bad_payload_in_a_crowd_fails_alone(start_api: Callable, db: psycopg.Connection) -> None:
@@ -162,6 +208,13 @@ def test_one_bad_payload_in_a_crowd_fails_alone(start_api: Callable, db: psycopg
     assert db.execute("SELECT count(*) FROM pgmill.tasks").fetchone() == (sum(not bad for bad, _ in seen),)
 
 
+def test_a_scheduled_task_can_be_paused_and_waits_on_when_resumed(api: Client) -> None:
+    later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
+    id = api.post(TASK | {"scheduled_at": later.isoformat()}).json["id"]
+    assert api.patch(f"/api/tasks/{id}/pause").json["status"] == "PAUSED"
+    assert api.patch(f"/api/tasks/{id}/resume").json["status"] == "SCHEDULED"
+
+
 def test_pause_and_resume_say_what_cannot_be(api: Client, db: psycopg.Connection, connect: Callable) -> None:
     id = api.post(TASK).json["id"]
     assert api.patch(f"/api/tasks/{id}/pause").json["status"] == "PAUSED"
@@ -170,7 +223,10 @@ def test_pause_and_resume_say_what_cannot_be(api: Client, db: psycopg.Connection
     assert api.patch(f"/api/tasks/{id}/resume").json["status"] == "AVAILABLE"
     other = connect(autocommit=False)
     other.execute("SELECT FROM pgmill.tasks WHERE id = %s FOR UPDATE", [id])
+    asked = time.monotonic()
     assert "transaction" in api.patch(f"/api/tasks/{id}/pause", expect=409).json["detail"]
+    assert time.monotonic() - asked < 5  # it waits half a second, not for the transaction
+    api.post(TASK)
     other.rollback()
     db.execute("UPDATE pgmill.tasks SET state = 'running', ready = false WHERE id = %s", [id])
     assert "run" in api.patch(f"/api/tasks/{id}/pause", expect=409).json["detail"]

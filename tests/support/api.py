@@ -23,8 +23,11 @@ class Answer:
 
 
 class Client:
-    def __init__(self, port: int) -> None:
-        self.http = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    def __init__(self, port: int, timeout: float = 30) -> None:
+        self.http = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+
+    def close(self) -> None:
+        self.http.close()
 
     def send(self, method: str, path: str, body: Any = None, expect: int | None = None, **headers: str) -> Answer:
         """body: bytes or text as they are, anything else as JSON. Underscores in header names are dashes."""

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: MIT
 """A throwaway PostgreSQL cluster with fresh, migrated databases; contrib/cluster does the work."""
 
+import contextlib
 import os
 import pathlib
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 
 import psycopg
+
+from .process import alive, eventually
 
 CONTRIB = pathlib.Path(__file__).resolve().parents[2] / "contrib"
 
@@ -41,12 +45,22 @@ class Cluster:
     def stop(self) -> None:
         self._run("stop", str(self.folder))
 
-    def crash(self) -> None:
-        """The server ends as by a power cut; what was not flushed is gone."""
-        pid = int(next(self.folder.rglob("postmaster.pid")).read_text().split()[0])
-        subprocess.run(["/bin/kill", "-QUIT", str(pid)], check=True)
-        while pathlib.Path(f"/proc/{pid}").exists():
-            os.sched_yield()
+    def _server(self) -> int | None:
+        """The number in the file may be another's by now; only the server works in that folder."""
+        data = self.folder / "data"
+        with contextlib.suppress(FileNotFoundError):
+            pid = int((data / "postmaster.pid").read_text().split()[0])
+            return pid if os.readlink(f"/proc/{pid}/cwd") == str(data) else None
+        return None
+
+    def crash(self, number: signal.Signals = signal.SIGQUIT) -> None:
+        """The server ends without a shutdown (SIGQUIT: "immediate"); what was not written is gone."""
+        pid = self._server()
+        assert pid
+        os.kill(pid, number)
+        eventually(lambda: not alive(pid))
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)  # adopted
 
     def url(self, database: str) -> str:
         return self._run("url", str(self.folder), "postgres").replace("/pgmill?", f"/{database}?")
@@ -62,5 +76,6 @@ class Cluster:
         return self.create("t1")
 
     def remove(self) -> None:
-        self.stop()
+        if self._server():
+            self.crash()
         shutil.rmtree(self.folder)

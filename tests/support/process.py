@@ -2,6 +2,7 @@
 """The real executable as a service: sockets passed in, a notification socket, its log, and a clean end."""
 
 import contextlib
+import ctypes
 import os
 import pathlib
 import selectors
@@ -15,6 +16,36 @@ from typing import TypeVar
 
 T = TypeVar("T")
 REPORTS = ("ERROR: AddressSanitizer", "runtime error:", "ERROR: LeakSanitizer")
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def alive(pid: str | int) -> bool:
+    """Runs, and is not just waiting to be reaped."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def adopt_orphans() -> None:
+    """From now on, what a process of ours leaves behind becomes our child, so that it can be found."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def orphans(end: bool = False) -> list[str]:
+    """Names of adopted processes that still run, the database servers apart; the ended ones are reaped."""
+    found = []
+    for pid in map(int, pathlib.Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()):
+        with contextlib.suppress(ChildProcessError, FileNotFoundError):
+            if os.waitpid(pid, os.WNOHANG) != (0, 0):
+                continue
+            name = pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+            if name != "postgres":
+                found.append(name)
+                if end:
+                    os.kill(pid, signal.SIGKILL)
+    return found
 
 
 def eventually(look: Callable[[], T], within: float = 15) -> T:
@@ -105,14 +136,26 @@ class Process:
         self.signal(signal.SIGKILL)
         self.wait()
 
+    def _hurry(self) -> None:
+        """Ends it without waiting for what it runs: the first SIGTERM drains, the second one cuts short."""
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGTERM)
+        self.wait_for(lambda: any("STOPPING" in message for message in self.messages), "notification STOPPING")
+        self.signal(signal.SIGTERM)
+        # 75: it could not give its tasks back, the database being away.
+        assert self.wait() in (0, os.EX_TEMPFAIL), f"exit status {self.popen.returncode}; log:\n{self.log}"
+
     def close(self) -> None:
-        if self.popen.poll() is None:
-            with contextlib.suppress(AssertionError):
-                self.signal(signal.SIGCONT)
-                self.stop()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.popen.pid, signal.SIGKILL)
-        self.popen.wait()
-        self.reader.join(2)
-        self.notify.close()
+        try:
+            if self.popen.poll() is None:
+                self._hurry()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.popen.pid, signal.SIGKILL)
+            self.popen.wait()
+            self.reader.join(2)
+            self.notify.close()
+            for listener in self.sockets:
+                listener.close()
         assert not any(report in self.log for report in REPORTS), self.log
+        assert self.popen.returncode in (*range(0, 128), -signal.SIGKILL), f"it crashed; log:\n{self.log}"

@@ -9,15 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from support.process import Process, eventually
-
-
-def alive(pid: str | int) -> bool:
-    """Runs, and is not just waiting to be reaped."""
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+from support.process import Process, alive, eventually
 
 
 class Mill:

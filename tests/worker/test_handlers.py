@@ -7,6 +7,8 @@ import signal
 import psycopg
 import pytest
 
+from support.process import eventually
+
 from .conftest import Mill, alive
 
 
@@ -126,6 +128,13 @@ def test_standard_error_goes_to_the_log_line_by_line(mill: Mill) -> None:
     mill.ended(id)
 
 
+def test_the_tail_of_standard_error_goes_into_the_error(mill: Mill) -> None:
+    mill.handler("t", "seq 100000 >&2; exit 1", MaxAttempts="1")
+    mill.start()
+    tail = mill.ended(mill.submit("t"), "FAILED")["errors"][0]["stderr"]
+    assert tail.endswith("99999\n100000\n") and 1000 < len(tail) <= 4096
+
+
 def test_one_bad_handler_file_does_not_hide_the_others(mill: Mill) -> None:
     mill.handler("good", "echo 1").write_text(f"[Task]\nExec={mill.folder}/good\nColour=red\n[Other]\nx=y\n")
     mill.conf("relative", Exec="bin/true")
@@ -152,6 +161,25 @@ def test_a_drop_in_overrides_and_a_reload_reads_it(mill: Mill) -> None:
     worker.wait_log("Read 2 handlers")
     assert mill.ended(mill.submit("t"))["result"] == "two words"
     assert mill.ended(mill.submit("new"))["result"] == "new"
+
+
+@pytest.mark.parametrize("number", ["1e131071", "1e131072", "1e-16383", "1e-16384", "1e-99999", "-0", "0e99999999999"])
+def test_the_database_is_the_judge_of_numbers(mill: Mill, number: str) -> None:
+    try:
+        (kept,) = mill.db.execute("SELECT %s::jsonb::text", [number]).fetchone()
+    except psycopg.Error:
+        kept = None
+    mill.handler("t", f"echo {number}", MaxAttempts="1")
+    mill.handler("fine", "echo 1")
+    ids = [mill.submit(name) for name in ("t", "fine")]
+    mill.start()
+    mill.ended(ids[1])
+    query = "SELECT status, result::text, error FROM pgmill.task WHERE id = %s AND finished_at IS NOT NULL"
+    status, result, error = eventually(lambda: mill.db.execute(query, [ids[0]]).fetchone())
+    if kept is None:
+        assert status == "FAILED" and error.startswith("result refused")
+    else:
+        assert (status, result) == ("COMPLETED", kept)
 
 
 def test_one_bad_result_among_good_ones(mill: Mill, db: psycopg.Connection) -> None:
