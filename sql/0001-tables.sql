@@ -14,13 +14,14 @@ CREATE TABLE pgmill.tasks (
   claim_no     bigint NOT NULL DEFAULT 0,       -- rises at every claim; one third of the fence
   worker       uuid,                            -- who claimed it last
   due_at       timestamptz NOT NULL,            -- not before; its place in the line
-  scheduled_at timestamptz,                     -- as the client gave it
+  scheduled_at timestamptz                      -- as the client gave it
+               CHECK (scheduled_at >= '1970-01-01 00:00:00+00' AND scheduled_at < '10000-01-01 00:00:00+00'),
   created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
   started_at   timestamptz,                     -- of the last attempt
   finished_at  timestamptz,
   paused_at    timestamptz,                     -- flag: paused since; survives rescue and drain
   cancel_at    timestamptz,                     -- flag: cancel asked for at
-  timeout      interval CHECK (timeout > interval '0'),  -- NULL: the handler's
+  timeout      interval CHECK (timeout > interval '0' AND timeout <= interval '366 days'),  -- NULL: the handler's
   priority     pgmill.priority NOT NULL,
   state        pgmill.state NOT NULL DEFAULT 'ready',
   attempt      int NOT NULL DEFAULT 0,          -- blamed runs, the running one included
@@ -28,7 +29,9 @@ CREATE TABLE pgmill.tasks (
   ready        boolean NOT NULL DEFAULT true,   -- state = 'ready' and not paused: may be claimed
   queue        pgmill.label NOT NULL,
   name         pgmill.label NOT NULL,
-  tags         text[] NOT NULL DEFAULT '{}',
+  tags         text[] NOT NULL DEFAULT '{}'
+               CHECK (coalesce(array_ndims(tags), 1) = 1 AND cardinality(tags) <= 20
+                      AND array_position(tags, NULL) IS NULL AND pg_column_size(tags) <= 4096),
   payload      jsonb NOT NULL,
   result       jsonb,
   errors       jsonb NOT NULL DEFAULT '[]'      -- one object per blamed attempt

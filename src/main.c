@@ -59,7 +59,12 @@ int main(int argc, char *argv[]) {
                     verb_print_help(verbs[i]);
                     return EX_OK;
                 }
-            return verbs[i]->run(argc - 1, argv + 1);
+            int status = verbs[i]->run(argc - 1, argv + 1);
+            if (fflush(stdout) != 0 || ferror(stdout)) {
+                (void) log_error_errno(-errno, "Cannot write to standard output: %m");
+                return status == EX_OK ? EX_IOERR : status;
+            }
+            return status;
         }
     log_error("Unknown verb \"%s\"; \"pgmill --help\" lists them", argv[1]);
     return EX_USAGE;

@@ -20,7 +20,7 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 $$;
 
 -- Ends runs of one worker; arrays in parallel. error: an object for errors[], to which attempt, worker and
--- time are added, or NULL; delay: seconds until it is due again, NULL to keep its place. A row that another session holds is left for the next call. verdict:
+-- time are added if the run is blamed, or NULL; delay: seconds until it is due again, NULL to keep its place. A row that another session holds is left for the next call. verdict:
 --   done      written
 --   refused   the fence does not match: it is no longer this worker's
 --   locked    somebody's open transaction holds it: send it again
@@ -51,7 +51,7 @@ LANGUAGE sql VOLATILE AS $$
       started_at  = CASE WHEN l.unblamed AND t.attempt = 1 AND l.again_at IS NULL THEN NULL ELSE t.started_at END,
       finished_at = CASE WHEN l.state <> 'ready' THEN clock_timestamp() END,
       result      = l.result::jsonb,
-      errors      = CASE WHEN l.error IS NULL THEN t.errors ELSE t.errors || (jsonb_build_object(
+      errors      = CASE WHEN l.error IS NULL OR l.unblamed THEN t.errors ELSE t.errors || (jsonb_build_object(
                       'attempt', t.attempt, 'worker', t.worker,
                       'at', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
                     ) || l.error::jsonb) END

@@ -6,7 +6,6 @@
 #include "api/api.h"
 
 #include <stdio.h>
-#include <sys/resource.h>
 #include <sysexits.h>
 
 #include "api/context.h"
@@ -151,16 +150,6 @@ static int on_stop(sd_event_source *s, _unused_ const struct signalfd_siginfo *s
 
 /* ---- making and ending ---- */
 
-/* Nothing here uses select(), which is what the low default of the soft limit is for. */
-static void raise_descriptor_limit(void) {
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return;
-    limit.rlim_cur = MIN(limit.rlim_max, (rlim_t) (LISTEN_MAX * CONNECTIONS_MAX + 100));
-    (void) setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 /* Connections wait in the sockets' queues until open_doors(). */
 static int make_server(Api *api) {
     static const HttpEvents events = {
@@ -251,7 +240,7 @@ static int run(int argc, char *argv[]) {
         log_error("pgmill api takes no argument \"%s\"", *arguments);
         return EX_USAGE;
     }
-    raise_descriptor_limit();
+    service_want_descriptors(LISTEN_MAX * CONNECTIONS_MAX + 100);
     r = serve(&api);
     if (r == -EINVAL || r == -EACCES)
         return EX_CONFIG;

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 
 static int on_ignored(
@@ -53,6 +54,21 @@ int service_listen_fds(void) {
             return -errno;
     }
     return n;
+}
+
+static struct rlimit given_descriptors;
+
+void service_want_descriptors(uint64_t n) {
+    if (getrlimit(RLIMIT_NOFILE, &given_descriptors) < 0)
+        return;
+    struct rlimit limit = given_descriptors;
+    limit.rlim_cur = MAX(limit.rlim_cur, MIN(limit.rlim_max, (rlim_t) n));
+    (void) setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+void service_restore_descriptors(void) {
+    if (given_descriptors.rlim_max > 0)
+        (void) setrlimit(RLIMIT_NOFILE, &given_descriptors);
 }
 
 static void notify(const char *head, const char *format, va_list ap) {

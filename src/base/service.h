@@ -22,6 +22,11 @@ void service_ready(const char *format, ...) _printf_(1, 2);  /* READY=1 and STAT
 void service_status(const char *format, ...) _printf_(1, 2); /* STATUS= */
 void service_stopping(void);                                 /* STOPPING=1, once */
 void service_extend_timeout(uint64_t usec);                  /* EXTEND_TIMEOUT_USEC= */
+/* Raises the soft limit of open descriptors to n, or to the hard limit if that is lower. */
+void service_want_descriptors(uint64_t n);
+/* For a forked child, async-signal-safe: the limit as this process was given it (select() needs a low one). */
+void service_restore_descriptors(void);
+
 static inline void service_stoppingp(_unused_ void *unused) {
     service_stopping();
 }

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 
 #include "base/log.h"
+#include "base/service.h"
 #include "worker/run.h"
 
 #define CHUNK 16384
@@ -52,7 +53,9 @@ static void child_exec(const int ends[static _PIPES], char *const argv[], char *
 
     (void) sigemptyset(&none);
     (void) sigprocmask(SIG_SETMASK, &none, NULL);
-    (void) signal(SIGPIPE, SIG_DFL);
+    for (int number = 1; number < NSIG; number++)
+        (void) signal(number, SIG_DFL); /* what was ignored would stay so */
+    service_restore_descriptors();
     (void) setsid();
     /* The worker's end is the task's end: nobody else would know of it. */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
@@ -157,11 +160,13 @@ static int watch(Run *run, sd_event *event) {
         if (r < 0)
             return r;
     }
-    int r = sd_event_add_child(event, &x->child, x->pid, WEXITED, on_child, run);
-    if (r < 0)
-        return r;
-    /* Output first: the exit is looked at when what was written before it has been read. */
-    return sd_event_source_set_priority(x->child, SD_EVENT_PRIORITY_NORMAL + 1);
+    /* Behind the turn: a program that floods its output must not keep the others from starting and ending. */
+    for (size_t i = 0; i < ELEMENTS(pipes); i++) {
+        int r = sd_event_source_set_priority(x->io[i], SD_EVENT_PRIORITY_NORMAL + 20);
+        if (r < 0)
+            return r;
+    }
+    return sd_event_add_child(event, &x->child, x->pid, WEXITED, on_child, run);
 }
 
 static void ends_close(int ends[static _PIPES]) {

@@ -9,6 +9,7 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "store/task.h"
 
 #define STOP_GRACE_USEC (5 * USEC_PER_SEC)
 #define LOG_LINE_MAX    4096
@@ -25,7 +26,7 @@ int run_new(Run **ret, const DbRows *rows, size_t row) {
     run->attempt = (unsigned) db_int(rows, row, CLAIMED_ATTEMPT);
     run->max_attempts = (unsigned) db_int(rows, row, CLAIMED_MAX_ATTEMPTS);
     run->timeout_usec = db_value(rows, row, CLAIMED_TIMEOUT)
-                            ? (uint64_t) (db_double(rows, row, CLAIMED_TIMEOUT) * 1e6)
+                            ? (uint64_t) (MIN(db_double(rows, row, CLAIMED_TIMEOUT), TASK_TIMEOUT_MAX) * 1e6)
                             : UINT64_MAX;
     run->delay = -1;
     if (string_replace(&run->queue, db_value(rows, row, CLAIMED_QUEUE)) < 0 ||
@@ -191,12 +192,25 @@ static RunOutcome outcome_of_status(int status) {
     }
 }
 
+/* What this host ran out of is not the task's fault. It is logged, since only blamed attempts are kept. */
+static RunOutcome outcome_of_start(const Run *run, int error) {
+    static const int shortages[] = { EMFILE, ENFILE, EAGAIN, ENOMEM };
+
+    for (size_t i = 0; i < ELEMENTS(shortages); i++)
+        if (shortages[i] == error) {
+            (void) log_warning_errno(-error, "Cannot start task %s now: %m", run->id_text);
+            return RUN_DEFERRED;
+        }
+    return RUN_RETRY;
+}
+
 void run_exited(Run *run, const RunExit *exit) {
     log_lines(run, true);
     if (run->interrupted)
         end(run, RUN_RETURNED, 0);
     else if (exit->start_error != 0)
-        fail(run, RUN_RETRY, exit, "cannot start the program: %s", strerror(exit->start_error));
+        fail(run, outcome_of_start(run, exit->start_error), exit, "cannot start the program: %s",
+            strerror(exit->start_error));
     else if (run->timed_out)
         fail(run, RUN_RETRY, exit, "timed out after %.3g s", (double) run->timeout_usec / 1e6);
     else if (exit->code != CLD_EXITED)

@@ -10,6 +10,7 @@
 #include "worker/handler.h"
 
 #define RUN_RESULT_MAX  (1024 * 1024)
+#define RUN_DESCRIPTORS 10 /* of one attempt at its start: pipes and the program's ends, its pidfd */
 #define RUN_STDERR_TAIL 4096
 
 typedef enum RunState {

@@ -155,6 +155,7 @@ static int init(Worker *w, int argc, char *argv[]) {
     if (w->handlers.n == 0)
         log_warning(
             "There is no handler file in any of the folders of TasksPath=: this worker can run nothing");
+    service_want_descriptors(w->config.concurrency * RUN_DESCRIPTORS + 100);
     r = service_loop_new(&w->event, on_stop, on_reload, w);
     if (r >= 0)
         r = turn_init(w);

@@ -233,3 +233,17 @@ def test_a_sleeper_knows_when_the_next_task_is_due(mill: Mill) -> None:
     mill.submit(scheduled_at=now() + 10 * SECOND, queue="q")
     assert 25 < worker.sleep() <= 30
     assert 5 < worker.sleep("default", "q") <= 10
+
+
+@pytest.mark.parametrize("argument, value", [
+    ("timeout", "700000 years"),
+    ("timeout", "-1 second"),
+    ("scheduled_at", "infinity"),
+    ("scheduled_at", "4000-01-01 BC"),
+    ("tags", "{NULL}"),
+    ("tags", "{{a},{b}}"),
+    ("tags", "{" + ",".join("a" * 21) + "}"),
+])
+def test_values_the_api_would_refuse_are_refused(mill: Mill, argument: str, value: str) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation):
+        mill.db.execute(f"SELECT pgmill.submit('t', {argument} => %s)", [value])

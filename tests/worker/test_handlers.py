@@ -2,6 +2,7 @@
 """What a handler gets, and what becomes of what it does."""
 
 import pathlib
+import resource
 import signal
 
 import psycopg
@@ -189,3 +190,33 @@ def test_one_bad_result_among_good_ones(mill: Mill, db: psycopg.Connection) -> N
     mill.start("w", "--concurrency", "20")
     for i, id in enumerate(ids):
         mill.ended(id, "FAILED" if i == 7 else "COMPLETED")
+
+
+def test_floods_do_not_keep_the_worker_from_its_other_tasks(mill: Mill) -> None:
+    mill.handler("flood", "exec yes text 1>&2", Timeout="20s")
+    mill.handler("t", "true")
+    mill.start("w", "--grace", "3s")
+    floods = [mill.submit("flood") for _ in range(3)]
+    for id in floods:
+        mill.until(id, "RUNNING")
+    for _ in range(5):
+        mill.ended(mill.submit("t"), within=10)
+    assert all(mill.show(id)["attempt"] == 1 for id in floods)
+
+
+def test_many_tasks_at_once_are_not_failed_for_want_of_descriptors(mill: Mill) -> None:
+    mill.handler("t", "sleep 1; ulimit -Sn", MaxAttempts="1")
+    ids = [mill.submit("t") for _ in range(150)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        mill.start("w", "--concurrency", "150")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert {mill.ended(id)["result"] for id in ids} == {256}
+
+
+def test_attempts_put_off_do_not_grow_the_task(mill: Mill) -> None:
+    mill.handler("t", 'echo x >>$J; echo why >&2; [ $(wc -l <$J) -ge 4 ] || exit 75')
+    mill.start()
+    assert mill.ended(mill.submit("t"))["errors"] == []
