@@ -16,6 +16,7 @@
 
 #define CONNECTION_MEMORY (16U * 1024)        /* bounds a request's header; longer ones get 431 */
 #define BODIES_MAX        (64U * 1024 * 1024) /* bytes of all bodies being received, four of the longest at least */
+#define STREAM_BLOCK      4096                /* bytes pulled at once */
 #define QUIET_USEC        (100 * USEC_PER_MSEC) /* without a request: drained, although connections are open */
 #define DISCARD_MAX       (8U * 1024 * 1024) /* of a body that is too long: read on, so that the client reads 413 */
 
@@ -50,6 +51,8 @@ struct HttpRequest {
     HttpThen then;
     const void *what;
     Buf body;
+    const HttpStream *stream;
+    void *stream_userdata;
     struct MHD_Response *response; /* given, and not queued yet because the body is still coming */
     unsigned status;
     bool discarding; /* answered, or too long: the rest of the body is nobody's */
@@ -57,6 +60,7 @@ struct HttpRequest {
     bool received; /* the whole of it */
     bool suspended;
     bool failed; /* no memory to answer it: close */
+    bool ending; /* a stream: nothing more is pulled */
 };
 
 /* ---- the loop ---- */
@@ -262,6 +266,8 @@ static void on_completed(_unused_ void *userdata, _unused_ struct MHD_Connection
         return;
     *state = NULL;
     deadline_next(r->deadline, DEADLINE_IDLE);
+    if (r->stream)
+        r->stream->closed(r, r->stream_userdata);
     request_free(r);
 }
 
@@ -314,6 +320,23 @@ bool http_is_local(const HttpRequest *r) {
     return r->listener->local;
 }
 
+typedef struct Each {
+    HttpEach call;
+    void *userdata;
+} Each;
+
+static enum MHD_Result on_parameter(
+    void *userdata, _unused_ enum MHD_ValueKind kind, const char *name, const char *value) {
+    const Each *each = userdata;
+
+    return each->call(each->userdata, name, value) ? MHD_YES : MHD_NO;
+}
+
+void http_query(const HttpRequest *r, HttpEach call, void *userdata) {
+    (void) MHD_get_connection_values(
+        r->connection, MHD_GET_ARGUMENT_KIND, on_parameter, &(Each){ call, userdata });
+}
+
 void http_then(HttpRequest *r, HttpThen then, const void *what) {
     r->then = then;
     r->what = what;
@@ -326,44 +349,101 @@ const char *http_body(const HttpRequest *r, size_t *ret_len) {
 
 /* ---- answers ---- */
 
-static struct MHD_Response *response_new(const char *type, const HttpHeader headers[], Buf *body, bool last) {
-    struct MHD_Response *response = NULL;
+static bool add_headers(
+    struct MHD_Response *response, const char *type, const HttpHeader headers[], bool last) {
     bool complete = true;
 
-    if (body && buf_error(body) >= 0 && body->len > 0) {
-        response = MHD_create_response_from_buffer(body->len, body->data, MHD_RESPMEM_MUST_FREE);
-        if (response)
-            *body = (Buf){};
-    } else if (!body || buf_error(body) >= 0)
-        response = MHD_create_response_from_buffer(0, (char[]){ "" }, MHD_RESPMEM_PERSISTENT);
-    if (!response)
-        return NULL;
     if (type)
         complete = MHD_add_response_header(response, "Content-Type", type) == MHD_YES;
     for (; complete && headers && headers->name; headers++)
         complete = MHD_add_response_header(response, headers->name, headers->value) == MHD_YES;
     if (complete && last)
         complete = MHD_add_response_header(response, "Connection", "close") == MHD_YES;
-    if (complete)
-        return response;
-    MHD_destroy_response(response);
-    return NULL;
+    return complete;
 }
 
-void http_answer(HttpRequest *r, unsigned status, const char *type, const HttpHeader headers[], Buf *body) {
-    r->response = response_new(type, headers, body, r->listener->server->drained);
+static struct MHD_Response *response_of_body(Buf *body) {
+    struct MHD_Response *response;
+
+    if (body && buf_error(body) < 0)
+        return NULL;
+    if (!body || body->len == 0)
+        return MHD_create_response_from_buffer(0, (char[]){ "" }, MHD_RESPMEM_PERSISTENT);
+    response = MHD_create_response_from_buffer(body->len, body->data, MHD_RESPMEM_MUST_FREE);
+    if (response)
+        *body = (Buf){};
+    return response;
+}
+
+/* Takes response over; NULL: there was no memory for it. */
+static void give(HttpRequest *r, unsigned status, const char *type, const HttpHeader headers[],
+    struct MHD_Response *response) {
+    if (response && !add_headers(response, type, headers, r->listener->server->drained)) {
+        MHD_destroy_response(response);
+        response = NULL;
+    }
+    r->response = response;
     r->status = status;
-    r->failed = !r->response;
+    r->failed = !response;
     r->discarding = true;
-    if (body)
-        buf_done(body);
     if (!r->suspended)
         return; /* request_begin() or request_complete() sees it */
-    if (r->response)
+    if (response)
         (void) queue_response(r);
     r->suspended = false;
     MHD_resume_connection(r->connection);
     kick(r->listener);
+}
+
+void http_answer(HttpRequest *r, unsigned status, const char *type, const HttpHeader headers[], Buf *body) {
+    struct MHD_Response *response = response_of_body(body);
+
+    if (body)
+        buf_done(body);
+    give(r, status, type, headers, response);
+}
+
+/* ---- streams ---- */
+
+/* A reader that is slow has half a minute for what it was given last, one that has all of it any time. */
+static ssize_t on_pull(void *userdata, _unused_ uint64_t position, char *buf, size_t size) {
+    HttpRequest *r = userdata;
+
+    if (r->ending || r->listener->server->closing)
+        return MHD_CONTENT_READER_END_OF_STREAM;
+    size_t n = r->stream->pull(r, r->stream_userdata, buf, size);
+    deadline_next(r->deadline, n > 0 ? DEADLINE_REPLY : DEADLINE_WORK);
+    if (n == 0) {
+        r->suspended = true;
+        MHD_suspend_connection(r->connection);
+    }
+    return (ssize_t) n;
+}
+
+void http_answer_stream(
+    HttpRequest *r, const char *type, const HttpHeader headers[], const HttpStream *stream, void *userdata) {
+    r->stream = stream;
+    r->stream_userdata = userdata;
+    give(r, MHD_HTTP_OK, type, headers,
+        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, on_pull, r, NULL));
+}
+
+void http_wake(HttpRequest *r) {
+    if (!r->suspended)
+        return; /* it is still taking what there is, and will ask for more */
+    r->suspended = false;
+    deadline_next(r->deadline, DEADLINE_REPLY);
+    MHD_resume_connection(r->connection);
+    kick(r->listener);
+}
+
+/* Clients of streams connect again by themselves. */
+static void streams_end(HttpServer *s) {
+    for (HttpRequest *r = s->requests; r; r = r->next)
+        if (r->stream) {
+            r->ending = true;
+            http_wake(r);
+        }
 }
 
 /* ---- server ---- */
@@ -445,6 +525,7 @@ int http_server_listen(HttpServer *s, int fd, bool local) {
 }
 
 void http_server_drain(HttpServer *s) {
+    streams_end(s);
     for (Listener *l = s->listeners; l; l = l->next) {
         turn(l); /* whoever is in its queue would be cut off */
         listener_close(l);

@@ -54,11 +54,17 @@ HttpServer *http_server_free(HttpServer *s);
 void http_server_freep(HttpServer **s);
 
 /* ---- a request ----
- * Valid from begin() to its http_answer(), also when the client goes away meanwhile. Texts are its own. */
+ * Valid from begin() to its http_answer() (a stream's: to closed()), also when the client goes away meanwhile.
+ * Texts are its own. */
 const char *http_method(const HttpRequest *r);
 const char *http_path(const HttpRequest *r); /* as written, percent-encoding and all; without the query */
 const char *http_header(const HttpRequest *r, const char *name); /* the first one; NULL */
 bool http_is_local(const HttpRequest *r);
+
+/* Calls each with every parameter of the query, in order: percent-encoded as they were written, but that '+' is a
+ * blank already; value is NULL where there is no '='. Until each returns false. */
+typedef bool (*HttpEach)(void *userdata, const char *name, const char *value);
+void http_query(const HttpRequest *r, HttpEach each, void *userdata);
 
 /* What is to be done once the body is there: called with what, and the server's userdata. */
 typedef void (*HttpThen)(HttpRequest *r, const void *what, void *userdata);
@@ -73,3 +79,21 @@ const char *http_body(const HttpRequest *r, size_t *ret_len);
  * Without memory for it the connection is closed.
  */
 void http_answer(HttpRequest *r, unsigned status, const char *type, const HttpHeader headers[], Buf *body);
+
+/* An answer without an end, for instance of Server-Sent Events. */
+typedef struct HttpStream {
+    /* The client can take more: writes up to size bytes and returns how many; 0: there is nothing now, call
+     * again after http_wake(). A client that does not take what there is for half a minute is cut off. */
+    size_t (*pull)(HttpRequest *r, void *userdata, char *buf, size_t size);
+    /* It is over, by whichever side: r is gone after this. */
+    void (*closed)(HttpRequest *r, void *userdata);
+} HttpStream;
+
+/*
+ * As http_answer(), with 200, but the body is what stream->pull says until the client leaves or the server drains;
+ * stream->closed is called exactly once, also when there was no memory for the answer (then never from inside this
+ * call). A client that left is noticed with the next thing it is sent.
+ */
+void http_answer_stream(
+    HttpRequest *r, const char *type, const HttpHeader headers[], const HttpStream *stream, void *userdata);
+void http_wake(HttpRequest *r);

@@ -15,7 +15,6 @@ END_RUN = partial(test_finish.test_an_outcome, outcome="retry", attempts=(1, 3),
 
 MUTANTS: list[tuple[str, str, str, Callable[[Mill], None]]] = [
     ("claim", "PERFORM pg_advisory_xact_lock", "PERFORM concat", test_claim.test_claims_of_a_queue_come_one_after_the_other),
-    ("claim", "PERFORM pg_advisory_xact_lock", "PERFORM concat", test_claim.test_a_limit_is_exact_while_workers_race),
     ("claim", SKIP, "", test_claim.test_a_row_of_an_open_transaction_is_neither_taken_nor_waited_for),
     ("claim", "IF NOT FOUND", "IF false", test_claim.test_a_stranger_is_refused_and_nothing_stays_claimed),
     ("claim", "AND NOT h.dead", "", test_claim.test_a_worker_that_was_given_up_is_refused),
