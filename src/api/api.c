@@ -30,11 +30,9 @@ static const char *addresses(const Api *api, char *buf, size_t size) {
 
 /* The first one that cannot be used and knows why. */
 static const Link *culprit(const Api *api) {
-    const Link *links[] = { api->write, api->read, api->steer };
-
-    for (size_t i = 0; i < ELEMENTS(links); i++)
-        if (!link_db(links[i]) && link_state(links[i]))
-            return links[i];
+    for (size_t i = 0; i < _LINK_USE_MAX; i++)
+        if (!link_db(api->links[i]) && link_state(api->links[i]))
+            return api->links[i];
     return NULL;
 }
 
@@ -47,7 +45,7 @@ static void say_usable(Api *api) {
 
     api->said = usable;
     /* Not before there is a schema: it calls functions of it. Without it others rescue, and the next time it may. */
-    if (!api->rescuer && rescuer_new(&api->rescuer, api->event, link_db(api->steer)) < 0)
+    if (!api->rescuer && rescuer_new(&api->rescuer, api->event, link_db(api->links[LINK_STEER])) < 0)
         log_warning("No memory to look after dead workers");
     service_ready("serving %s", addresses(api, where, sizeof(where)));
     if (api->was_usable)
@@ -57,7 +55,7 @@ static void say_usable(Api *api) {
     api->was_usable = true;
 }
 
-/* Logged once for each state, not for each of the three links nor for each try. */
+/* Logged once for each state, not for each of the links nor for each try. */
 static void say_unusable(Api *api) {
     const Link *link = culprit(api);
 
@@ -92,13 +90,13 @@ static void on_link_changed(Link *l, void *userdata) {
 
     if (!api->server)
         return; /* still being made */
-    if (l == api->write)
+    if (l == api->links[LINK_WRITE])
         groups_link_changed(api->submissions);
-    else if (l == api->read)
+    else if (l == api->links[LINK_READ])
         groups_link_changed(api->reads);
-    else if (!link_db(l))
+    else if (l == api->links[LINK_STEER] && !link_db(l))
         rescuer_reset(api->rescuer);
-    bool ok = api_is_usable(api);
+    bool ok = !api_missing_link(api);
     if (!api->open && (ok || culprit(api)) && open_doors(api) < 0) {
         (void) sd_event_exit(api->event, EX_OSERR);
         return;
@@ -169,16 +167,18 @@ static int make_server(Api *api) {
 }
 
 static int make_links(Api *api) {
-    const struct {
-        Link **link;
-        const char *name;
-    } links[] = { { &api->write, "pgmill-api write" }, { &api->read, "pgmill-api read" },
-        { &api->steer, "pgmill-api steer" } };
+    static const char *const names[_LINK_USE_MAX] = {
+        [LINK_WRITE] = "pgmill-api write",
+        [LINK_READ] = "pgmill-api read",
+        [LINK_STEER] = "pgmill-api steer",
+        [LINK_KEYED] = "pgmill-api keyed",
+        [LINK_BROWSE] = "pgmill-api browse",
+    };
+    static const LinkEvents events = { .changed = on_link_changed };
 
-    for (size_t i = 0; i < ELEMENTS(links); i++) {
+    for (size_t i = 0; i < _LINK_USE_MAX; i++) {
         _cleanup_(freep) char *error = NULL;
-        int r = link_new(
-            links[i].link, api->event, api->config.database, links[i].name, on_link_changed, api, &error);
+        int r = link_new(&api->links[i], api->event, api->config.database, names[i], &events, api, &error);
         if (r == -EINVAL) {
             log_error("Cannot read the database's address: %s", error ? error : "it is no connection string");
             return r;
@@ -193,9 +193,9 @@ static int make(Api *api) {
     int r = make_links(api);
     if (r < 0)
         return r;
-    r = groups_new(&api->submissions, api->event, api->write, &submit_ops);
+    r = groups_new(&api->submissions, api->event, api->links[LINK_WRITE], &submit_ops);
     if (r >= 0)
-        r = groups_new(&api->reads, api->event, api->read, &read_ops);
+        r = groups_new(&api->reads, api->event, api->links[LINK_READ], &read_ops);
     if (r < 0)
         return log_error_errno(r, "Cannot make the queues of requests: %m");
     return make_server(api);
@@ -203,9 +203,8 @@ static int make(Api *api) {
 
 /* Whoever holds requests goes before the server that owns them. */
 static void api_done(Api *api) {
-    link_free(api->write);
-    link_free(api->read);
-    link_free(api->steer);
+    for (size_t i = 0; i < _LINK_USE_MAX; i++)
+        link_free(api->links[i]);
     rescuer_free(api->rescuer);
     groups_free(api->submissions);
     groups_free(api->reads);
@@ -233,6 +232,7 @@ static int run(int argc, char *argv[]) {
     char **arguments;
 
     log_open("pgmill-api");
+    api.instance = id_new();
     int r = config_load(&api.config, "API", argc, argv, &arguments);
     if (r < 0)
         return config_exit_status(r);

@@ -10,24 +10,37 @@
 #include "base/config.h"
 #include "store/rescue.h"
 
+/* One session for each kind of work, so that nobody waits behind another kind. */
+typedef enum LinkUse {
+    LINK_WRITE, /* groups of submissions */
+    LINK_READ,  /* groups of reads; it also listens for changes */
+    LINK_STEER, /* may wait half a second for a row that somebody holds; a rescue may move thousands */
+    LINK_KEYED, /* may wait as long for another submission with the same key; bulk submissions take their time */
+    LINK_BROWSE, /* lists, queues, workers, figures */
+    _LINK_USE_MAX,
+} LinkUse;
+
 typedef struct Api {
     Config config;
     sd_event *event;
+    Id instance; /* of this process */
     ListenSockets listen;
     HttpServer *server;
-    /* Three sessions, so that nobody waits behind another kind of work: steering may wait half a second for a row
-     * that somebody holds, and a rescue may move thousands. */
-    Link *write, *read, *steer;
+    Link *links[_LINK_USE_MAX];
+    size_t asking[_LINK_USE_MAX]; /* questions under way, see ask.h */
     Groups *submissions, *reads;
-    size_t steering; /* requests under way */
     Rescuer *rescuer;
-    const char *said; /* the state that was logged last: a link's, or that all three can be used */
+    const char *said; /* the state that was logged last: a link's, or that all can be used */
     bool was_usable;  /* ever */
     bool open;        /* connections are accepted */
 } Api;
 
-static inline bool api_is_usable(const Api *api) {
-    return link_db(api->write) && link_db(api->read) && link_db(api->steer);
+/* The first one that cannot be used; NULL: all can. */
+static inline const Link *api_missing_link(const Api *api) {
+    for (size_t i = 0; i < _LINK_USE_MAX; i++)
+        if (!link_db(api->links[i]))
+            return api->links[i];
+    return NULL;
 }
 
 /* What one route does. capture: what stands in the path for {…}, percent-decoded; "" if there is none. */

@@ -15,10 +15,9 @@ void health_live(_unused_ Api *api, HttpRequest *r, _unused_ const char *capture
 }
 
 void health_ready(Api *api, HttpRequest *r, _unused_ const char *capture) {
-    const Link *links[] = { api->write, api->read, api->steer };
+    const Link *missing = api_missing_link(api);
 
-    for (size_t i = 0; i < ELEMENTS(links); i++)
-        if (!link_db(links[i]))
-            return failure_answer_unusable(r, links[i]);
+    if (missing)
+        return failure_answer_unusable(r, missing);
     answer_ok(r);
 }

@@ -13,7 +13,7 @@ struct Link {
     const char *state; /* one of the texts below; NULL: new */
     char *why;         /* more of it */
     sd_event_source *recheck;
-    LinkChanged changed;
+    const LinkEvents *events;
     void *userdata;
 };
 
@@ -27,7 +27,7 @@ static void set_state(Link *l, const char *state, const char *why) {
     l->state = state;
     if (string_replace(&l->why, why) < 0)
         l->why[0] = '\0'; /* an old reason would be worse than none */
-    l->changed(l, l->userdata);
+    l->events->changed(l, l->userdata);
 }
 
 static void recheck_later(Link *l) {
@@ -74,14 +74,21 @@ static void on_lost(_unused_ Db *db, const char *error, void *userdata) {
     set_state(l, down, error);
 }
 
-int link_new(Link **ret, sd_event *event, const char *conninfo, const char *name, LinkChanged changed,
+static void on_notified(_unused_ Db *db, const char *channel, const char *payload, void *userdata) {
+    const Link *l = userdata;
+
+    if (l->events->notified)
+        l->events->notified(channel, payload, l->userdata);
+}
+
+int link_new(Link **ret, sd_event *event, const char *conninfo, const char *name, const LinkEvents *events,
     void *userdata, char **ret_error) {
-    static const DbEvents events = { .connected = on_connected, .lost = on_lost };
+    static const DbEvents db_events = { .connected = on_connected, .lost = on_lost, .notified = on_notified };
     _cleanup_(link_freep) Link *l = calloc(1, sizeof(Link));
 
     if (!l || string_replace(&l->why, "") < 0)
         return -ENOMEM;
-    l->changed = changed;
+    l->events = events;
     l->userdata = userdata;
     int r = sd_event_add_time_relative(event, &l->recheck, CLOCK_BOOTTIME, 0, USEC_PER_MSEC, on_recheck, l);
     if (r < 0)
@@ -89,7 +96,7 @@ int link_new(Link **ret, sd_event *event, const char *conninfo, const char *name
     r = sd_event_source_set_enabled(l->recheck, SD_EVENT_OFF);
     if (r < 0)
         return r;
-    r = db_new(&l->db, event, conninfo, name, &events, l, ret_error);
+    r = db_new(&l->db, event, conninfo, name, &db_events, l, ret_error);
     if (r < 0)
         return r;
     *ret = TAKE_PTR(l);

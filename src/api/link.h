@@ -8,11 +8,15 @@
 
 typedef struct Link Link;
 
-/* It can be used now, or can no longer, or there is another reason why not. Called from the loop. */
-typedef void (*LinkChanged)(Link *l, void *userdata);
+typedef struct LinkEvents {
+    /* It can be used now, or can no longer, or there is another reason why not. Called from the loop. */
+    void (*changed)(Link *l, void *userdata);
+    /* What this session listens for; may be NULL. */
+    void (*notified)(const char *channel, const char *payload, void *userdata);
+} LinkEvents;
 
 /* Errors as db_new(). */
-int link_new(Link **ret, sd_event *event, const char *conninfo, const char *name, LinkChanged changed,
+int link_new(Link **ret, sd_event *event, const char *conninfo, const char *name, const LinkEvents *events,
     void *userdata, char **ret_error);
 Link *link_free(Link *l); /* callbacks under way are told DB_LOST; changed is not called any more */
 void link_freep(Link **l);
