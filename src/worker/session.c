@@ -138,7 +138,8 @@ static void step_listen(Worker *w) {
 /* Rows that this worker holds and does not know go back; programs whose row is no longer its own are ended. */
 static void on_listed(_unused_ Db *db, const DbReply *reply, void *userdata) {
     Worker *w = userdata;
-    _cleanup_(freep) bool *listed = calloc(w->n_runs + 1, sizeof(bool));
+    const size_t known = w->n_runs; /* those added here come behind them */
+    _cleanup_(freep) bool *listed = calloc(known + 1, sizeof(bool));
 
     if (reply->outcome != DB_OK || !listed)
         return; /* the sync tells */
@@ -147,7 +148,7 @@ static void on_listed(_unused_ Db *db, const DbReply *reply, void *userdata) {
         if (id_parse(db_value(reply->rows, i, CLAIMED_ID), &id) < 0)
             continue;
         Run *run = turn_find(w, id, db_int(reply->rows, i, CLAIMED_NO));
-        for (size_t k = 0; run && k < w->n_runs; k++)
+        for (size_t k = 0; run && k < known; k++)
             if (w->runs[k] == run)
                 listed[k] = true;
         if (!run) {
@@ -156,7 +157,7 @@ static void on_listed(_unused_ Db *db, const DbReply *reply, void *userdata) {
                 run_return(run);
         }
     }
-    for (size_t k = 0; k < w->n_runs; k++)
+    for (size_t k = 0; k < known; k++)
         if (!listed[k] && w->runs[k]->state == RUN_RUNNING) {
             log_warning("Task %s is no longer this worker's; ending it", w->runs[k]->id_text);
             w->runs[k]->interrupted = true;
