@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The tables. What a column means stands beside it; the functions that may change it are in functions/.
--- Nothing here names a state in an index: a completing UPDATE changes no indexed column, so it is a
--- heap-only update and leaves no dead index entry behind.
+-- Nothing here names a state in an index: the completing UPDATE of a task without a unique_key changes no indexed
+-- column, so it is a heap-only update and leaves no dead index entry behind.
 
 CREATE TYPE pgmill.priority AS ENUM ('LOW', 'MEDIUM', 'HIGH', 'CRITICAL');
 CREATE TYPE pgmill.state AS ENUM ('ready', 'running', 'completed', 'cancelled', 'failed');
@@ -27,17 +27,31 @@ CREATE TABLE pgmill.tasks (
   attempt      int NOT NULL DEFAULT 0,          -- blamed runs, the running one included
   max_attempts int CHECK (max_attempts BETWEEN 1 AND 1000),  -- NULL: the handler's, filled in at the claim
   ready        boolean NOT NULL DEFAULT true,   -- state = 'ready' and not paused: may be claimed
+  unique_held  boolean NOT NULL DEFAULT false,  -- unfinished, and has a unique_key
   queue        pgmill.label NOT NULL,
   name         pgmill.label NOT NULL,
   tags         text[] NOT NULL DEFAULT '{}'
                CHECK (coalesce(array_ndims(tags), 1) = 1 AND cardinality(tags) <= 20
                       AND array_position(tags, NULL) IS NULL AND pg_column_size(tags) <= 4096),
+  unique_key   text COLLATE "C"                 -- at most one unfinished task of a queue has it
+               CHECK (octet_length(unique_key) BETWEEN 1 AND 200 AND unique_key !~ '[\x01-\x1f\x7f]'),
   payload      jsonb NOT NULL,
   result       jsonb,
   errors       jsonb NOT NULL DEFAULT '[]'      -- one object per blamed attempt
 ) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.05);
 
 CREATE INDEX tasks_ready ON pgmill.tasks (queue, priority, due_at, id) WHERE ready;
+CREATE UNIQUE INDEX tasks_unique_key ON pgmill.tasks (queue, unique_key) WHERE unique_held;
+
+-- Submissions that may be repeated: who asks (a token) and under which key, what was asked, and what came of it.
+CREATE TABLE pgmill.idempotency (
+  scope      text COLLATE "C",
+  key        text COLLATE "C",
+  request    bytea NOT NULL,                    -- SHA-256 of the body
+  tasks      uuid[] NOT NULL,                   -- in the order of the request
+  expires_at timestamptz NOT NULL,
+  PRIMARY KEY (scope, key)
+);
 
 -- Queues that somebody configured; a queue without a row is open and unlimited.
 CREATE TABLE pgmill.queues (

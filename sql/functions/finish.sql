@@ -6,6 +6,7 @@
 --   completed   it did its work
 --   failed      it failed and must not be tried again
 --   retry       it failed; again, while attempts are left
+--   cancelled   its worker ended it because somebody asked for that; blamed
 --   deferred    not its fault (EX_TEMPFAIL): again later, not counted
 --   returned    it never began, or was interrupted by its worker: back in line, not counted
 CREATE OR REPLACE FUNCTION pgmill.state_after(outcome text, attempt int, max_attempts int, cancel_at timestamptz)
@@ -14,7 +15,7 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   SELECT CASE
     WHEN outcome = 'completed' THEN 'completed'
     WHEN outcome = 'failed' OR outcome = 'retry' AND attempt >= max_attempts THEN 'failed'
-    WHEN cancel_at IS NOT NULL THEN 'cancelled'
+    WHEN outcome = 'cancelled' OR cancel_at IS NOT NULL THEN 'cancelled'
     ELSE 'ready'
   END::pgmill.state
 $$;
@@ -46,6 +47,7 @@ LANGUAGE sql VOLATILE AS $$
     UPDATE pgmill.tasks t SET
       state       = l.state,
       ready       = l.state = 'ready' AND t.paused_at IS NULL,
+      unique_held = l.state = 'ready' AND t.unique_held,
       due_at      = CASE WHEN l.state = 'ready' THEN coalesce(l.again_at, t.due_at) ELSE t.due_at END,
       attempt     = t.attempt - l.unblamed::int,
       started_at  = CASE WHEN l.unblamed AND t.attempt = 1 AND l.again_at IS NULL THEN NULL ELSE t.started_at END,
@@ -98,4 +100,16 @@ BEGIN
     SELECT u, CASE WHEN u = ANY (gone) THEN 'done' WHEN u = ANY (again) THEN 'locked' ELSE 'refused' END
     FROM unnest(ids) u;
 END
+$$;
+
+-- What somebody has asked of tasks that this worker runs. what: `cancel`.
+CREATE OR REPLACE FUNCTION pgmill.orders(worker uuid) RETURNS TABLE (id uuid, claim_no bigint, what text)
+LANGUAGE sql STABLE AS $$
+  SELECT t.id, t.claim_no, 'cancel'
+  FROM pgmill.heartbeats h CROSS JOIN LATERAL unnest(h.held) AS u (id)
+  CROSS JOIN LATERAL (
+    SELECT t.id, t.claim_no FROM pgmill.tasks t
+    WHERE t.id = u.id AND t.worker = h.worker AND t.state = 'running' AND t.cancel_at IS NOT NULL
+    LIMIT 1) t
+  WHERE h.worker = orders.worker
 $$;

@@ -1,10 +1,11 @@
 -- SPDX-License-Identifier: MIT
 -- The task as everybody sees it. The one place that derives a status from state, flags and clock.
 
-CREATE OR REPLACE VIEW pgmill.task AS
-SELECT
-  id, queue::text AS queue, name::text AS name,
-  CASE
+CREATE OR REPLACE FUNCTION pgmill.status(
+  state pgmill.state, paused_at timestamptz, due_at timestamptz, started_at timestamptz
+) RETURNS text
+LANGUAGE sql VOLATILE AS $$
+  SELECT CASE
     WHEN state = 'completed'      THEN 'COMPLETED'
     WHEN state = 'cancelled'      THEN 'CANCELLED'
     WHEN state = 'failed'         THEN 'FAILED'
@@ -13,8 +14,13 @@ SELECT
     WHEN due_at <= clock_timestamp() THEN 'AVAILABLE'
     WHEN started_at IS NOT NULL   THEN 'RETRYABLE'
     ELSE 'SCHEDULED'
-  END AS status,
-  priority, payload, tags, scheduled_at, created_at, started_at, finished_at,
+  END
+$$;
+
+CREATE OR REPLACE VIEW pgmill.task AS
+SELECT
+  id, queue::text AS queue, name::text AS name, pgmill.status(state, paused_at, due_at, started_at) AS status,
+  priority, payload, tags, unique_key, scheduled_at, created_at, started_at, finished_at,
   attempt, max_attempts, extract(epoch FROM timeout)::float8 AS timeout, worker,
   result, errors -> -1 ->> 'error' AS error, errors
 FROM pgmill.tasks;
@@ -24,4 +30,47 @@ COMMENT ON VIEW pgmill.task IS 'Tasks with their status, as the REST API shows t
 CREATE OR REPLACE FUNCTION pgmill.read(task uuid, after text DEFAULT NULL) RETURNS SETOF pgmill.task
 LANGUAGE sql VOLATILE AS $$
   SELECT * FROM pgmill.task t WHERE t.id = read.task
+$$;
+
+-- One page of tasks, newest id first, from the task `before` on (NULL: from the newest). Each filter may be NULL. One
+-- call looks at 20,000 rows at most, so a page may be short, even empty, and still have a next one.
+-- next: `before` of the next page, NULL when this is the last. Always a row; its id is NULL when no task matches.
+CREATE OR REPLACE FUNCTION pgmill.list(
+  statuses text[], queue text, name text, priority pgmill.priority, tag text,
+  created_after timestamptz, created_before timestamptz, before uuid, size int
+) RETURNS TABLE (next uuid, id uuid)
+LANGUAGE plpgsql STABLE
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off  -- along the primary key
+AS $$
+#variable_conflict use_column
+DECLARE
+  top constant uuid := coalesce(before, 'ffffffff-ffff-ffff-ffff-ffffffffffff');
+BEGIN
+  RETURN QUERY  -- one statement, one snapshot: what is looked at and where it ends are of the same moment
+  WITH found AS MATERIALIZED (
+    SELECT s.id, row_number() OVER (ORDER BY s.id DESC) AS n
+    FROM (SELECT * FROM pgmill.tasks t
+          WHERE t.id <= top AND t.id IS DISTINCT FROM before ORDER BY t.id DESC LIMIT 20000) s
+    WHERE (statuses IS NULL OR pgmill.status(s.state, s.paused_at, s.due_at, s.started_at) = ANY (statuses))
+      AND (list.queue IS NULL OR s.queue = list.queue) AND (list.name IS NULL OR s.name = list.name)
+      AND (list.priority IS NULL OR s.priority = list.priority) AND (tag IS NULL OR tag = ANY (s.tags))
+      AND (created_after IS NULL OR s.created_at > created_after)
+      AND (created_before IS NULL OR s.created_at < created_before)
+    ORDER BY s.id DESC LIMIT size + 1
+  )
+  SELECT (SELECT CASE WHEN (SELECT count(*) FROM found) > size THEN (SELECT f.id FROM found f WHERE f.n = size)
+                 ELSE (SELECT t.id FROM pgmill.tasks t WHERE t.id <= top AND t.id IS DISTINCT FROM before
+                       ORDER BY t.id DESC OFFSET 19999 LIMIT 1) END), f.id
+  FROM (VALUES (1)) one LEFT JOIN found f ON f.n <= size;
+END
+$$;
+
+-- The tail of standard error that the last attempt left that kept one; `text` is NULL where there is none.
+CREATE OR REPLACE FUNCTION pgmill.log(task uuid, OUT known boolean, OUT text text)
+LANGUAGE sql STABLE AS $$
+  SELECT count(t.id) > 0, max(e.stderr)
+  FROM pgmill.tasks t LEFT JOIN LATERAL (
+    SELECT u.error ->> 'stderr' AS stderr FROM jsonb_array_elements(t.errors) WITH ORDINALITY AS u (error, n)
+    WHERE u.error ? 'stderr' ORDER BY u.n DESC LIMIT 1) e ON true
+  WHERE t.id = log.task
 $$;

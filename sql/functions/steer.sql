@@ -1,9 +1,11 @@
 -- SPDX-License-Identifier: MIT
--- What an operator does to a task that is not running. Each answers with a verdict:
+-- What an operator does to a task. Each answers with a verdict:
 --   done      as asked, or it was so already
+--   asked     it runs; its worker has been told (cancel)
 --   unknown   no such task
 --   ended     it has ended
 --   running   it runs, and this version cannot do that to a running task
+--   taken     another unfinished task has its unique_key (retry)
 -- A task that another session's open transaction holds raises lock_not_available (55P03) after half a second.
 
 CREATE OR REPLACE FUNCTION pgmill.steerable(task uuid) RETURNS text
@@ -51,5 +53,60 @@ BEGIN
     END IF;
   END IF;
   RETURN verdict;
+END
+$$;
+
+-- What waits is cancelled at once. What runs is marked, so that it can end in no other way but its own, and its worker
+-- is told; the mark survives whatever happens to the worker.
+CREATE OR REPLACE FUNCTION pgmill.cancel(task uuid) RETURNS text
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  verdict text := pgmill.steerable(task);
+BEGIN
+  IF verdict = 'done' THEN
+    UPDATE pgmill.tasks
+    SET state = 'cancelled', ready = false, unique_held = false, cancel_at = clock_timestamp(),
+        finished_at = clock_timestamp()
+    WHERE id = task;
+  ELSIF verdict = 'running' THEN
+    UPDATE pgmill.tasks SET cancel_at = clock_timestamp() WHERE id = task AND cancel_at IS NULL;
+    PERFORM pg_notify('pgmill_' || t.worker, 'cancel') FROM pgmill.tasks t WHERE t.id = task;
+    RETURN 'asked';
+  ELSIF verdict = 'ended' AND EXISTS (SELECT FROM pgmill.tasks WHERE id = task AND state = 'cancelled') THEN
+    RETURN 'done';
+  END IF;
+  RETURN verdict;
+END
+$$;
+
+-- What has failed or was cancelled takes its place at the end of the line, with one attempt more if none is left.
+-- What waits for its time is due now; paused, it stays so.
+CREATE OR REPLACE FUNCTION pgmill.retry(task uuid) RETURNS text
+LANGUAGE plpgsql VOLATILE SET lock_timeout = '500ms' AS $$
+DECLARE
+  verdict text := pgmill.steerable(task);
+  t pgmill.tasks;
+BEGIN
+  IF verdict NOT IN ('done', 'ended') THEN
+    RETURN verdict;
+  END IF;
+  SELECT * INTO t FROM pgmill.tasks WHERE id = task;
+  IF t.state = 'completed' THEN
+    RETURN 'ended';
+  ELSIF t.state = 'ready' THEN
+    UPDATE pgmill.tasks SET due_at = clock_timestamp() WHERE id = task AND due_at > clock_timestamp();
+  ELSE
+    UPDATE pgmill.tasks
+    SET state = 'ready', ready = true, unique_held = unique_key IS NOT NULL, due_at = clock_timestamp(),
+        paused_at = NULL, cancel_at = NULL, finished_at = NULL,
+        max_attempts = CASE WHEN max_attempts <= attempt THEN least(attempt + 1, 1000) ELSE max_attempts END
+    WHERE id = task;
+  END IF;
+  IF FOUND THEN
+    PERFORM pgmill.wake(ARRAY[t.queue::text], ARRAY[t.name::text]);
+  END IF;
+  RETURN 'done';
+EXCEPTION WHEN unique_violation THEN
+  RETURN 'taken';
 END
 $$;

@@ -23,6 +23,7 @@ CREATE OR REPLACE FUNCTION pgmill.submit(
   max_attempts int DEFAULT NULL,
   timeout interval DEFAULT NULL,
   tags text[] DEFAULT '{}',
+  unique_key text DEFAULT NULL,
   id uuid DEFAULT pgmill.uuid_v7()
 ) RETURNS uuid
 LANGUAGE plpgsql VOLATILE AS $$
@@ -30,8 +31,10 @@ LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   due_at timestamptz := greatest(scheduled_at, clock_timestamp());
 BEGIN
-  INSERT INTO pgmill.tasks (id, queue, name, payload, priority, scheduled_at, due_at, max_attempts, timeout, tags)
-  VALUES (id, queue, name, payload, priority, scheduled_at, due_at, max_attempts, timeout, tags);
+  INSERT INTO pgmill.tasks (id, queue, name, payload, priority, scheduled_at, due_at, max_attempts, timeout, tags,
+                            unique_key, unique_held)
+  VALUES (id, queue, name, payload, priority, scheduled_at, due_at, max_attempts, timeout, tags,
+          unique_key, unique_key IS NOT NULL);
   IF due_at < clock_timestamp() + interval '1 second' THEN
     PERFORM pgmill.wake(ARRAY[queue], ARRAY[name]);
   END IF;
@@ -39,19 +42,73 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgmill.submit IS
-  'Submits a task in the caller''s transaction and returns its id; scheduled_at in the past means now';
+  'Submits a task in the caller''s transaction and returns its id; scheduled_at in the past means now; '
+  'unique_violation while another unfinished task of the queue has the unique_key';
 
 -- A group from the API; arrays in parallel, tags as array literals. The ids come from the API, so that a group
 -- whose answer was lost can be sent again: rows that are there already are left alone.
 CREATE OR REPLACE FUNCTION pgmill.submit_group(
   ids uuid[], queues text[], names text[], payloads text[], priorities pgmill.priority[],
-  scheduled timestamptz[], tries int[], timeouts float8[], tags text[]
+  scheduled timestamptz[], tries int[], timeouts float8[], tags text[], unique_keys text[]
 ) RETURNS void
-LANGUAGE sql VOLATILE AS $$
-  INSERT INTO pgmill.tasks (id, queue, name, payload, priority, scheduled_at, due_at, max_attempts, timeout, tags)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+BEGIN
+  INSERT INTO pgmill.tasks (id, queue, name, payload, priority, scheduled_at, due_at, max_attempts, timeout, tags,
+                            unique_key, unique_held)
   SELECT id, queue, name, payload::jsonb, priority, scheduled_at,
-         greatest(scheduled_at, clock_timestamp()), max_attempts, make_interval(secs => timeout), tags::text[]
-  FROM unnest(ids, queues, names, payloads, priorities, scheduled, tries, timeouts, tags)
-    AS u (id, queue, name, payload, priority, scheduled_at, max_attempts, timeout, tags)
-  ON CONFLICT (id) DO NOTHING
+         greatest(scheduled_at, clock_timestamp()), max_attempts, make_interval(secs => timeout), tags::text[],
+         unique_key, unique_key IS NOT NULL
+  FROM unnest(ids, queues, names, payloads, priorities, scheduled, tries, timeouts, tags, unique_keys)
+    AS u (id, queue, name, payload, priority, scheduled_at, max_attempts, timeout, tags, unique_key)
+  ON CONFLICT (id) DO NOTHING;
+END
+$$;
+
+-- One task that has a unique_key, or any number under an idempotency key (NULL: none): all or nothing. request: the
+-- SHA-256 of what the client sent. Whoever comes second waits half a second for the first one's transaction, then
+-- lock_not_available (55P03). Sent again with the same ids it changes nothing. verdict:
+--   stored   they exist; ids as given
+--   same     the same request came before under this key; ids are those of its tasks
+--   other    another request came before under this key
+--   taken    an unfinished task has the unique_key: holder, NULL if it is one of these
+CREATE OR REPLACE FUNCTION pgmill.submit_keyed(
+  scope text, key text, request bytea, ids uuid[], queues text[], names text[], payloads text[],
+  priorities pgmill.priority[], scheduled timestamptz[], tries int[], timeouts float8[], tags text[],
+  unique_keys text[], OUT verdict text, OUT stored uuid[], OUT holder uuid
+)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+BEGIN
+  PERFORM set_config('lock_timeout', '500ms', true);
+  stored := ids;
+  IF submit_keyed.key IS NOT NULL THEN
+    INSERT INTO pgmill.idempotency AS i (scope, key, request, tasks, expires_at)
+    VALUES (submit_keyed.scope, submit_keyed.key, submit_keyed.request, ids, clock_timestamp() + interval '24 hours')
+    ON CONFLICT (scope, key) DO UPDATE
+      SET request = excluded.request, tasks = excluded.tasks, expires_at = excluded.expires_at
+      WHERE i.expires_at <= clock_timestamp();
+    IF NOT FOUND THEN
+      SELECT CASE WHEN i.request <> submit_keyed.request THEN 'other' WHEN i.tasks <> ids THEN 'same' END, i.tasks
+      INTO verdict, stored
+      FROM pgmill.idempotency i WHERE i.scope = submit_keyed.scope AND i.key = submit_keyed.key;
+      IF verdict IS NOT NULL THEN
+        RETURN;
+      END IF;
+    END IF;
+  END IF;
+
+  BEGIN
+    PERFORM pgmill.submit_group(ids, queues, names, payloads, priorities, scheduled, tries, timeouts, tags, unique_keys);
+    verdict := 'stored';
+  EXCEPTION WHEN unique_violation THEN
+    verdict := 'taken';
+    stored := '{}';
+    SELECT t.id INTO holder
+    FROM unnest(queues, unique_keys) AS u (queue, unique_key)
+    JOIN pgmill.tasks t ON t.queue = u.queue AND t.unique_key = u.unique_key AND t.unique_held
+    WHERE u.unique_key IS NOT NULL LIMIT 1;
+    DELETE FROM pgmill.idempotency i WHERE i.scope = submit_keyed.scope AND i.key = submit_keyed.key;
+  END;
+END
 $$;

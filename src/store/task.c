@@ -66,6 +66,7 @@ TaskNew *task_new_free(TaskNew *t) {
     free(t->name);
     free(t->payload);
     free(t->scheduled_at);
+    free(t->unique_key);
     free(t);
     return NULL;
 }
@@ -83,18 +84,20 @@ typedef enum ColumnKind {
     COLUMN_LIST, /* a JSON array, by to_json() */
 } ColumnKind;
 
-/* In the order of TASK_COLUMNS. */
+/* In the order of TASK_COLUMNS; SUMMARY_COLUMNS lack the large ones. */
 static const struct {
     const char *name;
     ColumnKind kind;
+    bool large;
 } columns[] = {
     { "id", COLUMN_TEXT },
     { "queue", COLUMN_TEXT },
     { "name", COLUMN_TEXT },
     { "status", COLUMN_TEXT },
     { "priority", COLUMN_TEXT },
-    { "payload", COLUMN_RAW },
+    { "payload", COLUMN_RAW, .large = true },
     { "tags", COLUMN_LIST },
+    { "unique_key", COLUMN_TEXT },
     { "scheduled_at", COLUMN_TIME },
     { "created_at", COLUMN_TIME },
     { "started_at", COLUMN_TIME },
@@ -103,14 +106,18 @@ static const struct {
     { "max_attempts", COLUMN_RAW },
     { "timeout", COLUMN_RAW },
     { "worker", COLUMN_TEXT },
-    { "result", COLUMN_RAW },
+    { "result", COLUMN_RAW, .large = true },
     { "error", COLUMN_TEXT },
-    { "errors", COLUMN_RAW },
+    { "errors", COLUMN_RAW, .large = true },
 };
 
-#define TASK_COLUMNS                                                                                    \
-    "id, queue, name, status, priority, payload, to_json(tags), scheduled_at, created_at, started_at, " \
-    "finished_at, attempt, max_attempts, timeout, worker, result, error, errors"
+#define TASK_COLUMNS                                                                        \
+    "id, queue, name, status, priority, payload, to_json(tags), unique_key, scheduled_at, " \
+    "created_at, started_at, finished_at, attempt, max_attempts, timeout, worker, result, " \
+    "error, errors"
+#define SUMMARY_COLUMNS                                                                        \
+    "id, queue, name, status, priority, to_json(tags), unique_key, scheduled_at, created_at, " \
+    "started_at, finished_at, attempt, max_attempts, timeout, worker, error"
 
 /* "2023-10-01 10:00:00.5+00" → "2023-10-01T10:00:00.5Z": sessions have TimeZone UTC. */
 static void write_time(Buf *b, const char *value) {
@@ -127,23 +134,37 @@ static void write_time(Buf *b, const char *value) {
     buf_puts(b, "Z\"");
 }
 
-void task_row_json(const DbRows *rows, size_t row, unsigned first, Buf *b) {
-    for (unsigned i = 0; i < ELEMENTS(columns); i++) {
-        const char *value = db_value(rows, row, first + i);
+static void write_value(const DbRows *rows, size_t row, unsigned column, ColumnKind kind, Buf *b) {
+    const char *value = db_value(rows, row, column);
 
+    if (!value)
+        buf_puts(b, "null");
+    else if (kind == COLUMN_TEXT)
+        json_write_string(b, value, db_length(rows, row, column));
+    else if (kind == COLUMN_TIME)
+        write_time(b, value);
+    else
+        buf_add(b, value, db_length(rows, row, column));
+}
+
+static void write_row(const DbRows *rows, size_t row, unsigned column, bool large, Buf *b) {
+    for (unsigned i = 0; i < ELEMENTS(columns); i++) {
+        if (columns[i].large && !large)
+            continue;
         buf_puts(b, i == 0 ? "{\"" : ", \"");
         buf_puts(b, columns[i].name);
         buf_puts(b, "\": ");
-        if (!value)
-            buf_puts(b, "null");
-        else if (columns[i].kind == COLUMN_TEXT)
-            json_write_string(b, value, db_length(rows, row, first + i));
-        else if (columns[i].kind == COLUMN_TIME)
-            write_time(b, value);
-        else
-            buf_add(b, value, db_length(rows, row, first + i));
+        write_value(rows, row, column++, columns[i].kind, b);
     }
     buf_putc(b, '}');
+}
+
+void task_row_json(const DbRows *rows, size_t row, unsigned first, Buf *b) {
+    write_row(rows, row, first, true, b);
+}
+
+void task_summary_json(const DbRows *rows, size_t row, unsigned first, Buf *b) {
+    write_row(rows, row, first, false, b);
 }
 
 const char *task_row_value(const DbRows *rows, size_t row, unsigned first, const char *field) {
@@ -155,11 +176,11 @@ const char *task_row_value(const DbRows *rows, size_t row, unsigned first, const
 
 /* ---- submit ---- */
 
-enum { SUBMIT_PARAMS = 9 };
+enum { SUBMIT_PARAMS = 10 };
 
 static const DbStatement submit_group = {
     .name = "submit_group",
-    .sql = "SELECT pgmill.submit_group($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    .sql = "SELECT pgmill.submit_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
     .params = SUBMIT_PARAMS,
 };
 
@@ -190,6 +211,7 @@ static int task_add(Buf p[static SUBMIT_PARAMS], const TaskNew *t) {
     array_add(&p[5], t->scheduled_at);
     t->max_attempts > 0 ? array_addf(&p[6], "%d", t->max_attempts) : array_add(&p[6], NULL);
     t->timeout > 0 ? array_addf(&p[7], "%.6f", t->timeout) : array_add(&p[7], NULL);
+    array_add(&p[9], t->unique_key);
     return tags_add(&p[8], t->tags);
 }
 
@@ -209,6 +231,12 @@ static int submit_params(TaskNew *const tasks[], size_t n, Buf p[static SUBMIT_P
     return 0;
 }
 
+/* After the commit, and in a transaction of its own: sleepers are told of rows that they can see. */
+static void submit_wake(Db *db, const char *const literals[static SUBMIT_PARAMS]) {
+    if (db_send(db, &wake, (const char *[]){ literals[1], literals[2] }, NULL, NULL) >= 0)
+        (void) db_sync(db, NULL, NULL);
+}
+
 int task_submit_group(Db *db, TaskNew *const tasks[], size_t n, DbCallback callback, void *userdata) {
     Buf p[SUBMIT_PARAMS] = {};
     const char *literals[SUBMIT_PARAMS];
@@ -216,9 +244,30 @@ int task_submit_group(Db *db, TaskNew *const tasks[], size_t n, DbCallback callb
     int r = submit_params(tasks, n, p, literals);
     if (r >= 0)
         r = db_call(db, &submit_group, literals, callback, userdata);
-    /* After the commit, and in a transaction of its own: sleepers are told of rows that they can see. */
-    if (r >= 0 && db_send(db, &wake, (const char *[]){ literals[1], literals[2] }, NULL, NULL) >= 0)
-        (void) db_sync(db, NULL, NULL);
+    if (r >= 0)
+        submit_wake(db, literals);
+    params_done(p);
+    return r;
+}
+
+int task_submit_keyed(
+    Db *db, const TaskKey *key, TaskNew *const tasks[], size_t n, DbCallback callback, void *userdata) {
+    static const DbStatement statement = {
+        .name = "submit_keyed",
+        .sql = "SELECT verdict, to_json(stored), holder FROM pgmill.submit_keyed("
+               "$1, $2, decode($3, 'hex'), $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+        .params = 3 + SUBMIT_PARAMS,
+    };
+    Buf p[SUBMIT_PARAMS] = {};
+    const char *params[3 + SUBMIT_PARAMS] = {};
+
+    if (key)
+        memcpy(params, (const char *[]){ key->scope, key->key, key->request }, 3 * sizeof(params[0]));
+    int r = submit_params(tasks, n, p, params + 3);
+    if (r >= 0)
+        r = db_call(db, &statement, params, callback, userdata);
+    if (r >= 0)
+        submit_wake(db, params + 3);
     params_done(p);
     return r;
 }
@@ -270,6 +319,40 @@ int task_pause(Db *db, Id id, DbCallback callback, void *userdata) {
 int task_resume(Db *db, Id id, DbCallback callback, void *userdata) {
     static const DbStatement statement = { .name = "resume", .sql = STEER("resume"), .params = 1 };
     return db_call(db, &statement, (const char *[]){ ID_TEXT(id) }, callback, userdata);
+}
+
+int task_cancel(Db *db, Id id, DbCallback callback, void *userdata) {
+    static const DbStatement statement = { .name = "cancel", .sql = STEER("cancel"), .params = 1 };
+    return db_call(db, &statement, (const char *[]){ ID_TEXT(id) }, callback, userdata);
+}
+
+int task_retry(Db *db, Id id, DbCallback callback, void *userdata) {
+    static const DbStatement statement = { .name = "retry", .sql = STEER("retry"), .params = 1 };
+    return db_call(db, &statement, (const char *[]){ ID_TEXT(id) }, callback, userdata);
+}
+
+int task_log(Db *db, Id id, DbCallback callback, void *userdata) {
+    static const DbStatement statement = {
+        .name = "log", .sql = "SELECT known, text FROM pgmill.log($1)", .params = 1
+    };
+    return db_call(db, &statement, (const char *[]){ ID_TEXT(id) }, callback, userdata);
+}
+
+int task_list_page(Db *db, const TaskPage *page, DbCallback callback, void *userdata) {
+    static const DbStatement statement = {
+        .name = "list_page",
+        .sql = "SELECT next, " SUMMARY_COLUMNS " FROM pgmill.list($1, $2, $3, $4, $5, $6, $7, $8, $9) l "
+               "LEFT JOIN LATERAL (SELECT * FROM pgmill.task t WHERE t.id = l.id LIMIT 1) t USING (id) ORDER "
+               "BY id DESC",
+        .params = 9,
+    };
+    char limit[16];
+
+    (void) snprintf(limit, sizeof(limit), "%u", page->limit);
+    return db_call(db, &statement,
+        (const char *[]){ page->statuses, page->queue, page->name, page->priority, page->tag,
+            page->created_after, page->created_before, page->before, limit },
+        callback, userdata);
 }
 
 int task_read(Db *db, Id id, DbRows **ret, char **ret_error) {

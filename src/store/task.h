@@ -49,6 +49,7 @@ bool task_label_valid(const char *s);
 #define TASK_ATTEMPTS_MAX  1000
 #define TASK_TAGS_MAX      20              /* tags of a task */
 #define TASK_TAG_MAX       100             /* bytes of a tag */
+#define TASK_UNIQUE_MAX    200             /* bytes of a unique_key; no control characters */
 #define TASK_TIMEOUT_MAX   (366.0 * 86400) /* seconds */
 
 /* A task to submit. Strings are owned. */
@@ -62,6 +63,7 @@ typedef struct TaskNew {
     int max_attempts;   /* 0: the handler's */
     double timeout;     /* seconds; 0: the handler's */
     char **tags;        /* NULL-terminated; NULL: none */
+    char *unique_key;   /* NULL: none */
 } TaskNew;
 
 TaskNew *task_new_free(TaskNew *t);
@@ -74,13 +76,52 @@ void task_new_freep(TaskNew **t);
  */
 int task_submit_group(Db *db, TaskNew *const tasks[], size_t n, DbCallback callback, void *userdata);
 
+/* Whose submission it is and what it says, so that it can be repeated. */
+typedef struct TaskKey {
+    const char *scope;   /* who asks: the token */
+    const char *key;     /* as the client chose it */
+    const char *request; /* SHA-256 of the body in hex */
+} TaskKey;
+
+/*
+ * All or nothing: tasks that have a unique_key, or any under a key (NULL: none). On a session of its own, since it
+ * may wait half a second for another's transaction: then DB_LOCKED, the same key or unique_key is in flight.
+ * One row, sure once the callback has it: (verdict, ids, holder).
+ * verdict: "stored", "same" (came before under this key), "other" (another request came before), "taken".
+ * ids: JSON array of the ids, "same": of those of the first time; "taken": empty. holder: the unfinished task that
+ * has the unique_key, NULL if it is one of these or has just ended.
+ * Sending it twice is harmless. Then wakes like task_submit_group().
+ */
+int task_submit_keyed(
+    Db *db, const TaskKey *key, TaskNew *const tasks[], size_t n, DbCallback callback, void *userdata);
+
 /* Rows of TASK columns (below) for those of the ids that exist, in any order. Column 0 is the id. */
 int task_read_group(Db *db, const Id ids[], size_t n, DbCallback callback, void *userdata);
 
 /* One row: verdict, then the TASK columns from 1 on (all NULL if there is no such task).
- * verdict: "done", "unknown", "ended", "running" (sql/functions/steer.sql). DB_LOCKED: somebody holds it. */
+ * verdict (sql/functions/steer.sql): "done", "unknown", "ended"; pause, resume, retry: "running"; cancel: "asked", its
+ * worker was told to end it; retry: "taken", another task has its unique_key. DB_LOCKED: somebody holds it. */
 int task_pause(Db *db, Id id, DbCallback callback, void *userdata);
 int task_resume(Db *db, Id id, DbCallback callback, void *userdata);
+int task_cancel(Db *db, Id id, DbCallback callback, void *userdata);
+int task_retry(Db *db, Id id, DbCallback callback, void *userdata);
+
+/* One row: (whether the task exists, the tail of standard error of its last attempt that kept one, or NULL). */
+int task_log(Db *db, Id id, DbCallback callback, void *userdata);
+
+/* What to list; NULL: any. */
+typedef struct TaskPage {
+    const char *statuses; /* array_literal() of statuses in upper case */
+    const char *queue, *name, *priority, *tag;
+    const char *created_after, *created_before; /* as time_format() writes them; both exclusive */
+    const char *before;                         /* `next` of the page before */
+    unsigned limit;
+} TaskPage;
+
+/* Newest id first. Rows: column 0 is `next`, the same in each, NULL on the last page; then the SUMMARY columns, all
+ * NULL in the one row of a page without tasks. A call looks at 20,000 tasks at most: a page may be short and
+ * still have a next one. */
+int task_list_page(Db *db, const TaskPage *page, DbCallback callback, void *userdata);
 
 typedef struct TaskFilter {
     const char *status, *queue, *name; /* NULL: any. status in upper case */
@@ -97,5 +138,7 @@ int task_submit(Db *db, const TaskNew *task, DbOutcome *ret_outcome, char **ret_
  * command line show: payload and result are the database's own text, times RFC 3339 in UTC with Z.
  */
 void task_row_json(const DbRows *rows, size_t row, unsigned first, Buf *b);
+/* The same for SUMMARY columns: TASK columns without payload, result and errors. */
+void task_summary_json(const DbRows *rows, size_t row, unsigned first, Buf *b);
 /* The text of one field of such a row by name ("status"), NULL for SQL NULL. */
 const char *task_row_value(const DbRows *rows, size_t row, unsigned first, const char *field);

@@ -111,6 +111,7 @@ int worker_finish(Db *db, Id worker, const RunEnd *ends, size_t n, DbCallback ca
         [RUN_RETRY] = "retry",
         [RUN_DEFERRED] = "deferred",
         [RUN_RETURNED] = "returned",
+        [RUN_CANCELLED] = "cancelled",
     };
     static const DbStatement statement = {
         .name = "finish",
@@ -141,6 +142,13 @@ int worker_finish(Db *db, Id worker, const RunEnd *ends, size_t n, DbCallback ca
     for (size_t i = 0; i < LISTS; i++)
         buf_done(&lists[i]);
     return r;
+}
+
+int worker_orders(Db *db, Id worker, DbCallback callback, void *userdata) {
+    static const DbStatement statement = {
+        .name = "orders", .sql = "SELECT id, claim_no, what FROM pgmill.orders($1)", .params = 1
+    };
+    return db_send(db, &statement, (const char *[]){ ID_TEXT(worker) }, callback, userdata);
 }
 
 int worker_sleep(Db *db, const WorkerInfo *w, DbCallback callback, void *userdata) {

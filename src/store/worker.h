@@ -54,10 +54,11 @@ enum {
 /* How a run ended. */
 typedef enum RunOutcome {
     RUN_COMPLETED,
-    RUN_FAILED,   /* must not be tried again */
-    RUN_RETRY,    /* again while attempts are left */
-    RUN_DEFERRED, /* again, not counted */
-    RUN_RETURNED, /* back in line, not counted, as if it had never begun */
+    RUN_FAILED,    /* must not be tried again */
+    RUN_RETRY,     /* again while attempts are left */
+    RUN_DEFERRED,  /* again, not counted */
+    RUN_RETURNED,  /* back in line, not counted, as if it had never begun */
+    RUN_CANCELLED, /* ended because somebody asked for that */
     _RUN_OUTCOME_MAX,
 } RunOutcome;
 
@@ -73,6 +74,11 @@ typedef struct RunEnd {
 /* Ends runs and gives a sign of life. Rows (id, verdict: "done", "refused", "locked"); the last statement of a
  * group: db_sync() is the caller's, and its callback proves claims and ends. */
 int worker_finish(Db *db, Id worker, const RunEnd *ends, size_t n, DbCallback callback, void *userdata);
+
+/* Rows (id, claim_no, what) for those of the worker's running tasks of which somebody has asked something; what:
+ * "cancel". A notification "cancel" on worker_channel() says that there is a new one. Not a group: db_sync() is the
+ * caller's. */
+int worker_orders(Db *db, Id worker, DbCallback callback, void *userdata);
 
 /* One row: seconds until the next task is due, NULL when none is known. The worker is now told of new tasks by a
  * notification on worker_channel(). */

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Pause and resume of tasks that do not run."""
+"""What an operator does to a task: pause, resume, cancel, retry."""
 
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -10,6 +10,7 @@ import pytest
 from .conftest import End, Mill
 
 VERBS = ["pause", "resume"]
+HELD_VERBS = [*VERBS, "cancel", "retry"]
 
 
 def steer(mill: Mill, verb: str, id: uuid.UUID) -> str:
@@ -74,7 +75,7 @@ def test_a_resumed_task_wakes_a_sleeper(mill: Mill) -> None:
     assert worker.called() == 1
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", HELD_VERBS)
 def test_a_task_that_somebody_holds_is_not_waited_for_long(mill: Mill, verb: str) -> None:
     id = mill.submit()
     mill.db.execute("SET statement_timeout = '2s'")
@@ -83,7 +84,7 @@ def test_a_task_that_somebody_holds_is_not_waited_for_long(mill: Mill, verb: str
     assert steer(mill, verb, id) == "done"
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", HELD_VERBS)
 def test_the_client_keeps_its_own_patience(mill: Mill, verb: str) -> None:
     """In a client's transaction the function's short lock_timeout ends with the function."""
     id = mill.submit()
@@ -100,3 +101,101 @@ def test_a_task_is_read_as_the_same_statement_left_it(mill: Mill) -> None:
     assert mill.db.execute(query, [id, id]).fetchall() == [("done", "PAUSED")]
     nothing = uuid.uuid4()
     assert mill.db.execute(query, [nothing, nothing]).fetchall() == [("unknown", None)]
+
+
+# ---- cancel ----
+
+
+def test_what_waits_is_cancelled_at_once(mill: Mill) -> None:
+    later, paused, id = mill.submit(scheduled_at=datetime.now(UTC) + timedelta(hours=1)), mill.submit(), mill.submit()
+    steer(mill, "pause", paused)
+    worker = mill.worker()
+    for task in (later, paused, id):
+        assert steer(mill, "cancel", task) == "done"
+        assert mill.task(task).status == "CANCELLED"
+        assert mill.row(task).finished_at is not None
+        before = mill.row(task)
+        assert steer(mill, "cancel", task) == "done"  # once more changes nothing
+        assert mill.row(task) == before
+    assert worker.claim() == []
+    assert steer(mill, "resume", paused) == "ended"
+
+
+def test_the_worker_of_what_runs_is_told_and_can_ask(mill: Mill) -> None:
+    asked, other = mill.submit(), mill.submit()
+    worker = mill.worker()
+    claims = {claim.id: claim for claim in worker.claim()}
+    worker.call("listen")
+    assert worker.session.execute("SELECT * FROM pgmill.orders(%s)", [worker.id]).fetchall() == []
+    for _ in range(2):
+        assert steer(mill, "cancel", asked) == "asked"
+    assert worker.called() == 2
+    assert {call.payload for call in worker.calls} == {"cancel"}
+    assert worker.session.execute("SELECT * FROM pgmill.orders(%s)", [worker.id]).fetchall() \
+        == [(asked, claims[asked].claim_no, "cancel")]
+    assert mill.task(asked).status == "RUNNING"
+    worker.finish(End(claims[asked], "cancelled", error='{"error": "cancelled"}'))
+    task = mill.task(asked)
+    assert (task.status, task.attempt, task.error) == ("CANCELLED", 1, "cancelled")
+    assert worker.session.execute("SELECT * FROM pgmill.orders(%s)", [worker.id]).fetchall() == []
+    assert mill.task(other).status == "RUNNING"
+
+
+def test_a_cancelled_task_of_a_dead_worker_does_not_run_again(mill: Mill) -> None:
+    id, worker = mill.submit(), mill.worker()
+    worker.claim()
+    assert steer(mill, "cancel", id) == "asked"
+    mill.bury(worker)
+    mill.rescue(worker)
+    assert mill.task(id).status == "CANCELLED"
+
+
+def test_a_completed_task_cannot_be_cancelled(mill: Mill) -> None:
+    id, worker = mill.submit(), mill.worker()
+    worker.finish(End(*worker.claim()))
+    before = mill.row(id)
+    assert steer(mill, "cancel", id) == "ended"
+    assert steer(mill, "cancel", uuid.uuid4()) == "unknown"
+    assert mill.row(id) == before
+
+
+# ---- retry ----
+
+
+@pytest.mark.parametrize("outcome, of, after", [("failed", 3, 3), ("retry", 1, 2), ("cancelled", 3, 3)])
+def test_what_did_not_succeed_runs_again(mill: Mill, outcome: str, of: int, after: int) -> None:
+    id, worker = mill.submit(max_attempts=of), mill.worker()
+    worker.finish(End(*worker.claim(), outcome, error='{"error": "no"}'))
+    worker.call("listen")
+    worker.sleep()
+    assert steer(mill, "retry", id) == "done"
+    assert worker.called() == 1
+    row = mill.row(id)
+    assert (mill.task(id).status, row.max_attempts, row.finished_at, len(row.errors)) == ("AVAILABLE", after, None, 1)
+    worker.finish(End(*worker.claim()))
+    assert mill.task(id).status == "COMPLETED"
+    assert steer(mill, "retry", id) == "ended"
+
+
+def test_what_was_cancelled_while_paused_is_not_paused_any_more(mill: Mill) -> None:
+    id, worker = mill.submit(), mill.worker()
+    steer(mill, "pause", id)
+    steer(mill, "cancel", id)
+    assert steer(mill, "retry", id) == "done"
+    assert [claim.id for claim in worker.claim()] == [id]
+
+
+def test_what_waits_for_its_time_is_due_now(mill: Mill) -> None:
+    later = mill.submit(scheduled_at=datetime.now(UTC) + timedelta(hours=1))
+    worker = mill.worker()
+    assert steer(mill, "retry", later) == "done"
+    claim, = worker.claim()
+    worker.finish(End(claim, "retry", delay=600))
+    assert mill.task(later).status == "RETRYABLE"
+    assert steer(mill, "retry", later) == "done"
+    before = mill.row(later)
+    assert steer(mill, "retry", later) == "done"  # AVAILABLE keeps its place
+    assert mill.row(later) == before
+    worker.claim()
+    assert steer(mill, "retry", later) == "running"
+    assert steer(mill, "retry", uuid.uuid4()) == "unknown"

@@ -28,9 +28,10 @@ def sleeper(mill: Mill, queue: str = "default", *names: str) -> Worker:
 def group(mill: Mill, ids: list[uuid.UUID], payload: str = "null", tags: str = "{}", **other: Any) -> None:
     n = len(ids)
     lists = [ids, [other.get("queue", "default")] * n, ["t"] * n, [payload] * n, ["HIGH"] * n,
-             [other.get("scheduled_at")] * n, [other.get("tries")] * n, [other.get("timeout")] * n, [tags] * n]
+             [other.get("scheduled_at")] * n, [other.get("tries")] * n, [other.get("timeout")] * n, [tags] * n,
+             other.get("unique_keys", [None] * n)]
     mill.db.execute("SELECT pgmill.submit_group(%s, %s, %s, %s, %s::text[]::pgmill.priority[], %s::timestamptz[],"
-                    " %s::int[], %s::float8[], %s)", lists)
+                    " %s::int[], %s::float8[], %s, %s::text[])", lists)
 
 
 # ---- one task, in the client's transaction ----
@@ -156,7 +157,7 @@ def test_one_bad_payload_refuses_its_group(mill: Mill) -> None:
     good = uuid.uuid4()
     with pytest.raises(psycopg.errors.UntranslatableCharacter):
         mill.db.execute("SELECT pgmill.submit_group(%s, '{q,q}', '{t,t}', %s, '{LOW,LOW}', '{NULL,NULL}',"
-                        " '{NULL,NULL}', '{NULL,NULL}', '{{}}')".replace("'{{}}'", "ARRAY['{}', '{}']"),
+                        " '{NULL,NULL}', '{NULL,NULL}', ARRAY['{}', '{}'], '{NULL,NULL}')",
                         [[good, uuid.uuid4()], ["1", r'"\u0000"']])
     assert mill.row(good) is None
 

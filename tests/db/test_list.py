@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: MIT
+"""Pages of tasks: filters, the order, and what one call looks at."""
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from .conftest import End, Mill
+
+LOOKS_AT = 20_000
+
+
+def page(mill: Mill, size: int = 100, before: uuid.UUID | None = None, **filters: Any) -> tuple[Any, list[uuid.UUID]]:
+    names = ["statuses", "queue", "name", "priority", "tag", "created_after", "created_before"]
+    rows = mill.db.execute("SELECT next, id FROM pgmill.list(%s, %s, %s, %s, %s, %s, %s, %s, %s) ORDER BY id DESC",
+                           [*(filters.get(name) for name in names), before, size]).fetchall()
+    assert len({next for next, _ in rows}) == 1
+    return rows[0][0], [id for _, id in rows if id]
+
+
+def pages(mill: Mill, size: int, **filters: Any) -> list[list[uuid.UUID]]:
+    before, all = None, []
+    while True:
+        before, ids = page(mill, size, before, **filters)
+        all.append(ids)
+        if not before:
+            return all
+
+
+def test_newest_first_page_by_page(mill: Mill) -> None:
+    ids = [mill.submit() for _ in range(7)][::-1]
+    ids.sort(reverse=True)
+    assert pages(mill, 3) == [ids[:3], ids[3:6], ids[6:]]
+    assert pages(mill, 7) == [ids]
+    assert page(mill, name="nobody") == (None, [])
+
+
+def test_every_filter(mill: Mill) -> None:
+    plain = mill.submit()
+    other = mill.submit("u", queue="q", priority="HIGH", tags=["a", "b"],
+                        scheduled_at=datetime.now(UTC) + timedelta(hours=1))
+    for filters in ({"queue": "q"}, {"name": "u"}, {"priority": "HIGH"}, {"tag": "b"}, {"statuses": ["SCHEDULED"]},
+                    {"created_after": mill.row(plain).created_at}):
+        assert page(mill, **filters) == (None, [other]), filters
+    assert page(mill, statuses=["AVAILABLE", "FAILED"]) == (None, [plain])
+    assert page(mill, created_before=mill.row(other).created_at) == (None, [plain])
+    assert page(mill, queue="q", name="t") == (None, [])
+
+
+def test_what_arrives_meanwhile_disturbs_no_page(mill: Mill) -> None:
+    ids = sorted((mill.submit() for _ in range(9)), reverse=True)
+    before, seen = None, []
+    while True:
+        before, some = page(mill, 2, before)
+        seen += some
+        if not before:
+            break
+        mill.submit()
+    assert seen == ids
+
+
+@pytest.mark.parametrize("analyze", [True, False])
+def test_one_call_looks_at_a_bounded_number(mill: Mill, analyze: bool) -> None:
+    needle = mill.value("SELECT pgmill.submit('needle', id => '00000000-0000-7000-8000-000000000000')")
+    mill.submit_many(2 * LOOKS_AT + 100)
+    if analyze:
+        mill.db.execute("ANALYZE pgmill.tasks")
+    query = "SELECT coalesce(idx_tup_fetch, 0) + seq_tup_read FROM pg_stat_xact_user_tables " \
+            "WHERE relid = 'pgmill.tasks'::regclass"
+    before, found = None, []
+    for _ in range(3):
+        with mill.db.transaction():
+            rows = mill.value(query)
+            before, ids = page(mill, 10, before, name="needle")
+            assert mill.value(query) - rows <= 2 * LOOKS_AT + 100  # once for the tasks, once for where to go on
+        found.append(ids)
+    assert before is None and found == [[], [], [needle]]
+    with mill.db.transaction():
+        rows = mill.value(query)
+        assert len(page(mill, 10)[1]) == 10
+        assert mill.value(query) - rows <= 100  # it stops when the page is full
+
+
+def test_the_log_is_that_of_the_last_attempt_that_kept_one(mill: Mill) -> None:
+    id, worker = mill.submit(max_attempts=5), mill.worker()
+    query = "SELECT known, text FROM pgmill.log(%s)"
+    assert mill.db.execute(query, [id]).fetchone() == (True, None)
+    assert mill.db.execute(query, [uuid.uuid4()]).fetchone() == (False, None)
+    for error in ('{"error": "1", "stderr": "first\\n"}', '{"error": "2", "stderr": "second\\n"}', '{"error": "3"}'):
+        worker.finish(End(*worker.claim(), "retry", error=error, delay=0))
+    assert mill.db.execute(query, [id]).fetchone() == (True, "second\n")
