@@ -52,10 +52,12 @@ struct Worker {
     bool expect;       /* a claim will probably find something: send the finish right behind it */
     bool listed;       /* in pgmill.sleepers */
     bool beat_wanted;
-    size_t finish_limit; /* smaller while a refused batch is bisected */
-    uint64_t turn_sent;  /* CLOCK_BOOTTIME of the sending of the finish under way … */
-    uint64_t proven;     /* … and of the last one that is proven */
-    uint64_t full_scan;  /* CLOCK_BOOTTIME of the last scan from the start */
+    bool orders_wanted;   /* somebody asked something of a running task */
+    uint64_t orders_read; /* CLOCK_BOOTTIME */
+    size_t finish_limit;  /* smaller while a refused batch is bisected */
+    uint64_t turn_sent;   /* CLOCK_BOOTTIME of the sending of the finish under way … */
+    uint64_t proven;      /* … and of the last one that is proven */
+    uint64_t full_scan;   /* CLOCK_BOOTTIME of the last scan from the start */
     uint64_t live_workers;
     uint64_t wake_at; /* CLOCK_BOOTTIME of the next look, while asleep */
 
@@ -71,8 +73,9 @@ void session_close(Worker *w);
 /* ---- turn.c ---- */
 int turn_init(Worker *w);
 void turn_done(Worker *w);
-void turn_want(Worker *w, bool claim); /* soon; claim: look for tasks too */
-void turn_notified(Worker *w);
+void turn_want(Worker *w, bool claim);          /* soon; claim: look for tasks too */
+void turn_notified(Worker *w);                  /* of new tasks */
+void turn_ordered(Worker *w);                   /* of orders */
 void turn_registered(Worker *w, uint64_t sent); /* a heartbeat row was written by a call sent at that time */
 void turn_session_up(Worker *w);
 void turn_session_lost(Worker *w);

@@ -208,6 +208,8 @@ void run_exited(Run *run, const RunExit *exit) {
     log_lines(run, true);
     if (run->interrupted)
         end(run, RUN_RETURNED, 0);
+    else if (run->cancelled)
+        fail(run, RUN_CANCELLED, exit, "cancelled");
     else if (exit->start_error != 0)
         fail(run, outcome_of_start(run, exit->start_error), exit, "cannot start the program: %s",
             strerror(exit->start_error));
@@ -269,6 +271,13 @@ void run_start(Run *run, sd_event *event, const Handler *handler) {
     run->executor->done(run);
     exit.start_error = -r;
     run_exited(run, &exit);
+}
+
+void run_cancel(Run *run) {
+    if (run->cancelled || run->state != RUN_RUNNING)
+        return;
+    run->cancelled = true;
+    run_stop(run, true);
 }
 
 void run_return(Run *run) {

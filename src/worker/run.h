@@ -37,9 +37,10 @@ struct Run {
     sd_event_source *timer;
     bool interrupted; /* by its worker: goes back unblamed, whatever the exit */
     bool timed_out;
-    bool sent;   /* its end is under way to the database */
-    bool locked; /* somebody holds its row: to be sent again at the next poll, not before */
-    Buf output;  /* standard output, at most RUN_RESULT_MAX */
+    bool cancelled; /* somebody asked for its end: CANCELLED, whatever the exit */
+    bool sent;      /* its end is under way to the database */
+    bool locked;    /* somebody holds its row: to be sent again at the next poll, not before */
+    Buf output;     /* standard output, at most RUN_RESULT_MAX */
     bool output_overflow;
     Buf tail;             /* of standard error, at most 2 × RUN_STDERR_TAIL */
     size_t logged;        /* so much of the tail is in the log */
@@ -61,6 +62,9 @@ void run_start(Run *run, sd_event *event, const Handler *handler);
 
 /* Ends it: ask first and kill after its grace, or kill at once. */
 void run_stop(Run *run, bool ask);
+
+/* Somebody asked for its end. Once is enough. */
+void run_cancel(Run *run);
 
 /* Goes back to the line unblamed, without having begun. */
 void run_return(Run *run);

@@ -203,9 +203,11 @@ static void on_lost(_unused_ Db *db, const char *error, void *userdata) {
     service_status("waiting for the database: %s", error);
 }
 
-static void on_notified(
-    _unused_ Db *db, _unused_ const char *channel, _unused_ const char *payload, void *userdata) {
-    turn_notified(userdata);
+static void on_notified(_unused_ Db *db, _unused_ const char *channel, const char *payload, void *userdata) {
+    if (streq(payload, "cancel"))
+        turn_ordered(userdata);
+    else
+        turn_notified(userdata);
 }
 
 int session_open(Worker *w) {

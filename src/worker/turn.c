@@ -111,6 +111,37 @@ static bool beat_due(const Worker *w) {
     return w->beat_wanted || time_now_boottime() - w->proven >= w->info.grace_usec / 6;
 }
 
+/* ---- orders ---- */
+
+/* A notification hastens it; it is looked for every second all the same. */
+static bool orders_due(const Worker *w) {
+    return w->n_busy > 0 && (w->orders_wanted || time_now_boottime() - w->orders_read >= POLL_USEC);
+}
+
+static void on_orders(_unused_ Db *db, const DbReply *reply, void *userdata) {
+    Worker *w = userdata;
+
+    for (size_t i = 0; reply->outcome == DB_OK && i < db_rows(reply->rows); i++) {
+        Id id;
+        if (id_parse(db_value(reply->rows, i, 0), &id) < 0)
+            continue;
+        Run *run = turn_find(w, id, db_int(reply->rows, i, 1));
+        if (run && streq(db_value(reply->rows, i, 2), "cancel"))
+            run_cancel(run);
+    }
+}
+
+static int send_orders(Worker *w) {
+    w->orders_wanted = false;
+    w->orders_read = time_now_boottime();
+    return worker_orders(w->db, w->info.id, on_orders, w);
+}
+
+void turn_ordered(Worker *w) {
+    w->orders_wanted = true;
+    turn_want(w, false);
+}
+
 /* ---- claim ---- */
 
 static uint64_t full_scan_period(const Worker *w) {
@@ -343,6 +374,8 @@ static int send_finish(Worker *w) {
     int r = buf_error(&known);
     if (r >= 0)
         r = worker_claimed_tasks(w->db, w->info.id, ids, on_claimed_tasks, w);
+    if (r >= 0 && orders_due(w))
+        r = send_orders(w);
     if (r >= 0)
         r = worker_finish(w->db, w->info.id, ends, collect_ends(w, ends), on_finished, w);
     return r < 0 ? r : db_sync(w->db, on_turn_done, w);
@@ -412,7 +445,7 @@ static int turn(Worker *w) {
         r = send_claim(w, q);
     if (r < 0)
         return r;
-    if ((q && w->expect) || any_ended(w) || beat_due(w))
+    if ((q && w->expect) || any_ended(w) || beat_due(w) || orders_due(w))
         return send_finish(w);
     if (q) {
         w->in_turn = w->claim_alone = true;

@@ -220,3 +220,43 @@ def test_attempts_put_off_do_not_grow_the_task(mill: Mill) -> None:
     mill.handler("t", 'echo x >>$J; echo why >&2; [ $(wc -l <$J) -ge 4 ] || exit 75')
     mill.start()
     assert mill.ended(mill.submit("t"))["errors"] == []
+
+
+# ---- cancel ----
+
+
+def cancel(mill: Mill, id: object) -> str:
+    return mill.db.execute("SELECT pgmill.cancel(%s)", [id]).fetchone()[0]
+
+
+def test_a_running_task_is_ended_when_somebody_cancels_it(mill: Mill) -> None:
+    mill.handler("t", "echo begun >>$J; echo said >&2; exec sleep 60", MaxAttempts="5")
+    mill.start()
+    id = mill.submit("t")
+    eventually(mill.runs)
+    assert cancel(mill, id) == "asked"
+    task = mill.ended(id, "CANCELLED", within=4)  # SIGTERM was enough
+    assert (task["attempt"], task["error"]) == (1, "cancelled") and task["errors"][0]["stderr"] == "said\n"
+    assert mill.runs() == ["begun"]
+    assert cancel(mill, id) == "done"
+
+
+def test_who_does_not_listen_is_killed(mill: Mill) -> None:
+    mill.handler("t", "trap '' TERM; echo begun >>$J; while :; do sleep 1; done")
+    mill.start()
+    id = mill.submit("t")
+    eventually(mill.runs)
+    cancel(mill, id)
+    mill.ended(id, "CANCELLED")
+
+
+def test_a_task_cancelled_while_its_worker_dies_never_runs_again(mill: Mill) -> None:
+    mill.handler("t", "trap '' TERM; echo begun >>$J; exec sleep 60")
+    worker = mill.start("one", "--grace", "3s")
+    id = mill.submit("t")
+    eventually(mill.runs)
+    cancel(mill, id)
+    worker.kill()
+    mill.start("two", "--grace", "3s")
+    mill.ended(id, "CANCELLED")
+    assert mill.runs() == ["begun"]
