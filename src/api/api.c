@@ -9,9 +9,12 @@
 #include <sysexits.h>
 
 #include "api/context.h"
+#include "api/events.h"
+#include "api/metrics.h"
 #include "api/read.h"
 #include "api/route.h"
 #include "api/submit.h"
+#include "api/wait.h"
 #include "base/log.h"
 #include "base/service.h"
 
@@ -92,9 +95,11 @@ static void on_link_changed(Link *l, void *userdata) {
         return; /* still being made */
     if (l == api->links[LINK_WRITE])
         groups_link_changed(api->submissions);
-    else if (l == api->links[LINK_READ])
+    else if (l == api->links[LINK_READ]) {
         groups_link_changed(api->reads);
-    else if (l == api->links[LINK_STEER] && !link_db(l))
+        groups_link_changed(api->stored);
+        watch_link_changed(api->watch);
+    } else if (l == api->links[LINK_STEER] && !link_db(l))
         rescuer_reset(api->rescuer);
     bool ok = !api_missing_link(api);
     if (!api->open && (ok || culprit(api)) && open_doors(api) < 0) {
@@ -105,6 +110,34 @@ static void on_link_changed(Link *l, void *userdata) {
         say_unusable(api);
     else if (api->said != usable)
         say_usable(api);
+}
+
+/* ---- changes of tasks ---- */
+
+static void on_notified(_unused_ const char *channel, const char *payload, void *userdata) {
+    const Api *api = userdata;
+
+    watch_notified(api->watch, payload);
+}
+
+static void on_live(void *userdata) {
+    const Api *api = userdata;
+
+    events_live(api->events);
+    waits_look(api->waits);
+}
+
+static void on_gap(void *userdata) {
+    const Api *api = userdata;
+
+    events_gap(api->events);
+}
+
+static void on_event(const WatchEvent *event, void *userdata) {
+    const Api *api = userdata;
+
+    events_add(api->events, event);
+    waits_event(api->waits, event);
 }
 
 /* ---- HTTP ---- */
@@ -139,6 +172,7 @@ static int on_stop(sd_event_source *s, _unused_ const struct signalfd_siginfo *s
         return sd_event_exit(event, 0);
     stopping = true;
     service_status("finishing %zu requests", http_server_active(api->server));
+    waits_hurry(api->waits);
     http_server_drain(api->server);
     if (sd_event_add_time_relative(
             event, NULL, CLOCK_BOOTTIME, DRAIN_USEC, USEC_PER_MSEC, on_drain_timeout, api) < 0)
@@ -174,7 +208,7 @@ static int make_links(Api *api) {
         [LINK_KEYED] = "pgmill-api keyed",
         [LINK_BROWSE] = "pgmill-api browse",
     };
-    static const LinkEvents events = { .changed = on_link_changed };
+    static const LinkEvents events = { .changed = on_link_changed, .notified = on_notified };
 
     for (size_t i = 0; i < _LINK_USE_MAX; i++) {
         _cleanup_(freep) char *error = NULL;
@@ -189,26 +223,49 @@ static int make_links(Api *api) {
     return 0;
 }
 
+static int make_queues(Api *api) {
+    static const WatchEvents events = { .live = on_live, .gap = on_gap, .event = on_event };
+    Link *read = api->links[LINK_READ];
+
+    int r = groups_new(&api->submissions, api->event, api->links[LINK_WRITE], &submit_ops);
+    if (r >= 0)
+        r = groups_new(&api->reads, api->event, read, &read_ops);
+    if (r >= 0)
+        r = groups_new(&api->stored, api->event, read, &submit_stored_ops);
+    if (r >= 0)
+        r = watch_new(&api->watch, api->event, read, api->instance, &events, api);
+    if (r >= 0)
+        r = waits_new(&api->waits, api->event, api->reads, api->watch);
+    if (r >= 0)
+        r = events_new(&api->events, api->event, api->watch);
+    if (r >= 0)
+        r = metrics_new(&api->metrics);
+    return r;
+}
+
 static int make(Api *api) {
     int r = make_links(api);
     if (r < 0)
         return r;
-    r = groups_new(&api->submissions, api->event, api->links[LINK_WRITE], &submit_ops);
-    if (r >= 0)
-        r = groups_new(&api->reads, api->event, api->links[LINK_READ], &read_ops);
+    r = make_queues(api);
     if (r < 0)
         return log_error_errno(r, "Cannot make the queues of requests: %m");
     return make_server(api);
 }
 
-/* Whoever holds requests goes before the server that owns them. */
+/* Whoever answers requests goes before the server that owns them, whoever is told of their end after it. */
 static void api_done(Api *api) {
     for (size_t i = 0; i < _LINK_USE_MAX; i++)
         link_free(api->links[i]);
     rescuer_free(api->rescuer);
     groups_free(api->submissions);
     groups_free(api->reads);
+    groups_free(api->stored);
     http_server_free(api->server);
+    waits_free(api->waits);
+    events_free(api->events);
+    watch_free(api->watch);
+    metrics_free(api->metrics);
     listen_sockets_done(&api->listen);
     sd_event_unref(api->event);
     config_done(&api->config);

@@ -29,6 +29,11 @@ typedef struct Api {
     Link *links[_LINK_USE_MAX];
     size_t asking[_LINK_USE_MAX]; /* questions under way, see ask.h */
     Groups *submissions, *reads;
+    Groups *stored; /* reads of what was just submitted on another way */
+    struct Watch *watch;
+    struct Waits *waits;
+    struct Events *events;
+    struct Metrics *metrics;
     Rescuer *rescuer;
     const char *said; /* the state that was logged last: a link's, or that all can be used */
     bool was_usable;  /* ever */

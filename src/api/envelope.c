@@ -156,6 +156,20 @@ static int read_tags(TaskNew *t, const JsonSpan *value, const char *field, Field
     return r;
 }
 
+static int read_unique_key(TaskNew *t, const JsonSpan *value, const char *field, Fields *complaints) {
+    if (value->type == JSON_NULL)
+        return 0;
+    int r = read_string(value, field, &t->unique_key, complaints);
+    if (r < 0 || !t->unique_key)
+        return r;
+    bool control = false;
+    for (const unsigned char *p = (const unsigned char *) t->unique_key; *p; p++)
+        control |= *p < ' ' || *p == 0x7f;
+    if (!*t->unique_key || strlen(t->unique_key) > TASK_UNIQUE_MAX || control)
+        fields_add(complaints, field, "must have 1 to %d bytes and no control characters", TASK_UNIQUE_MAX);
+    return 0;
+}
+
 static const struct {
     const char *name;
     FieldReader read;
@@ -168,8 +182,9 @@ static const struct {
     { "max_attempts", read_max_attempts },
     { "timeout", read_timeout },
     { "tags", read_tags },
+    { "unique_key", read_unique_key },
 };
-#define KNOWN_NAMES "name, payload, queue, priority, scheduled_at, max_attempts, timeout, tags"
+#define KNOWN_NAMES "name, payload, queue, priority, scheduled_at, max_attempts, timeout, tags, unique_key"
 
 static int read_member(
     TaskNew *t, const char *key, const JsonSpan *value, unsigned *seen, Fields *complaints) {
@@ -212,8 +227,8 @@ static int read_members(TaskNew *t, const JsonSpan *object, Fields *complaints) 
     return 0;
 }
 
-/* The whole text is one JSON object. */
-static int check_body(const char *text, size_t len, JsonSpan *ret, Fields *complaints) {
+/* The whole text is one JSON object. fields: what it must have, for the complaint. */
+static int check_body(const char *text, size_t len, JsonSpan *ret, const char *fields, Fields *complaints) {
     size_t offset;
     const char *why;
 
@@ -227,34 +242,135 @@ static int check_body(const char *text, size_t len, JsonSpan *ret, Fields *compl
         return ENVELOPE_MALFORMED;
     }
     if (ret->type != JSON_OBJECT) {
-        fields_add(complaints, "", "must be an object with the fields " KNOWN_NAMES ", not %s",
-            json_type_name(ret->type));
+        fields_add(complaints, "", "must be an object with %s, not %s", fields, json_type_name(ret->type));
         return ENVELOPE_INVALID;
     }
     return 0;
 }
 
-int envelope_parse(const char *text, size_t len, TaskNew **ret, Fields *complaints) {
-    _cleanup_(task_new_freep) TaskNew *t = NULL;
-    JsonSpan object;
+/* 0, or -ENOMEM; *ret is only to be used if there are no complaints. */
+static int read_task(const JsonSpan *object, TaskNew **ret, Fields *complaints) {
+    _cleanup_(task_new_freep) TaskNew *t = calloc(1, sizeof(TaskNew));
 
-    int r = check_body(text, len, &object, complaints);
-    if (r != 0)
-        return r;
-    t = calloc(1, sizeof(TaskNew));
     if (!t)
         return -ENOMEM;
     t->id = id_new();
     t->priority = TASK_PRIORITY_MEDIUM;
-    r = read_members(t, &object, complaints);
-    if (r < 0)
-        return r;
-    if (complaints->count > 0)
-        return ENVELOPE_INVALID;
-    if (!t->payload)
+    int r = read_members(t, object, complaints);
+    if (r >= 0 && !t->payload)
         r = string_replace(&t->payload, "null");
     if (r < 0)
         return r;
     *ret = TAKE_PTR(t);
     return 0;
+}
+
+int envelope_parse(const char *text, size_t len, TaskNew **ret, Fields *complaints) {
+    JsonSpan object;
+
+    int r = check_body(text, len, &object, "the fields " KNOWN_NAMES, complaints);
+    if (r != 0)
+        return r;
+    _cleanup_(task_new_freep) TaskNew *t = NULL;
+    r = read_task(&object, &t, complaints);
+    if (r < 0)
+        return r;
+    if (complaints->count > 0)
+        return ENVELOPE_INVALID;
+    *ret = TAKE_PTR(t);
+    return 0;
+}
+
+/* ---- many ---- */
+
+void envelope_tasks_done(EnvelopeTasks *all) {
+    for (size_t i = 0; i < all->count; i++)
+        task_new_free(all->tasks[i]);
+    free(all->tasks);
+    *all = (EnvelopeTasks){};
+}
+
+static int read_element(const JsonSpan *element, EnvelopeTasks *all, Fields *complaints) {
+    char prefix[32];
+    int r = 0;
+
+    (void) snprintf(prefix, sizeof(prefix), "tasks/%zu/", all->count);
+    complaints->prefix = prefix;
+    all->tasks[all->count] = NULL;
+    if (element->type != JSON_OBJECT)
+        fields_add(complaints, "", "must be an object with the fields " KNOWN_NAMES ", not %s",
+            json_type_name(element->type));
+    else
+        r = read_task(element, &all->tasks[all->count], complaints);
+    complaints->prefix = NULL;
+    if (r >= 0 && all->tasks[all->count])
+        all->bytes += strlen(all->tasks[all->count]->payload);
+    all->count++;
+    return r;
+}
+
+static int read_elements(const JsonSpan *array, EnvelopeTasks *all, Fields *complaints) {
+    size_t position = 0;
+    JsonSpan element;
+    int r;
+
+    all->tasks = calloc(ENVELOPE_TASKS_MAX, sizeof(TaskNew *));
+    if (!all->tasks)
+        return -ENOMEM;
+    while ((r = json_next_element(array, &position, &element)) > 0) {
+        if (all->count == ENVELOPE_TASKS_MAX) {
+            fields_add(complaints, "tasks", "must be at most %d tasks", ENVELOPE_TASKS_MAX);
+            return 0;
+        }
+        r = read_element(&element, all, complaints);
+        if (r < 0 || complaints->count > FIELDS_MAX)
+            return MIN(r, 0);
+    }
+    if (r == 0 && all->count == 0)
+        fields_add(complaints, "tasks", "must be at least one task");
+    return r;
+}
+
+/* The array is the one member there is. */
+static int find_tasks(const JsonSpan *object, JsonSpan *ret, Fields *complaints) {
+    size_t position = 0;
+    bool found = false;
+    int r;
+
+    for (;;) {
+        _cleanup_(freep) char *key = NULL;
+        JsonSpan value;
+
+        r = json_next_member(object, &position, &key, &value);
+        if (r <= 0)
+            break;
+        if (!streq(key, "tasks"))
+            fields_add(complaints, key, "is not a field of this call; there is tasks");
+        else if (found)
+            fields_add(complaints, key, "is given twice");
+        else if (value.type != JSON_ARRAY)
+            fields_add(complaints, key, "must be an array of tasks, not %s", json_type_name(value.type));
+        *ret = value;
+        found |= streq(key, "tasks");
+    }
+    if (r == -EBADMSG)
+        fields_add(complaints, "", "has a field whose name holds \\u0000");
+    else if (r == 0 && !found)
+        fields_add(complaints, "tasks", "is missing; it is the array of tasks to submit");
+    return r == -ENOMEM ? r : 0;
+}
+
+int envelope_parse_many(const char *text, size_t len, EnvelopeTasks *ret, Fields *complaints) {
+    JsonSpan object, array;
+
+    *ret = (EnvelopeTasks){};
+    int r = check_body(text, len, &object, "the field tasks", complaints);
+    if (r != 0)
+        return r;
+    r = find_tasks(&object, &array, complaints);
+    if (r >= 0 && complaints->count == 0)
+        r = read_elements(&array, ret, complaints);
+    if (r < 0)
+        return r;
+    return complaints->count > 0 ? ENVELOPE_INVALID : 0;
 }

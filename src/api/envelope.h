@@ -17,3 +17,14 @@ enum {
  * complaints tells why. -ENOMEM.
  */
 int envelope_parse(const char *text, size_t len, TaskNew **ret, Fields *complaints);
+
+#define ENVELOPE_TASKS_MAX 10000
+
+/* The same of {"tasks": [{…}, …]}, 1 to ENVELOPE_TASKS_MAX of them; ret becomes the caller's to free with
+ * envelope_tasks_done(), also after an error. */
+typedef struct EnvelopeTasks {
+    TaskNew **tasks;
+    size_t count, bytes; /* bytes: of all payloads */
+} EnvelopeTasks;
+int envelope_parse_many(const char *text, size_t len, EnvelopeTasks *ret, Fields *complaints);
+void envelope_tasks_done(EnvelopeTasks *tasks);

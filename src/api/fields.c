@@ -26,7 +26,7 @@ const char *fields_quote(const char *text, char buf[static FIELDS_QUOTE_SIZE]) {
 }
 
 void fields_add(Fields *f, const char *field, const char *format, ...) {
-    char detail[512];
+    char detail[512], path[FIELDS_QUOTE_SIZE + 32];
     va_list ap;
 
     if (++f->count > FIELDS_MAX)
@@ -34,11 +34,14 @@ void fields_add(Fields *f, const char *field, const char *format, ...) {
     va_start(ap, format);
     (void) vsnprintf(detail, sizeof(detail), format, ap);
     va_end(ap);
+    (void) snprintf(path, sizeof(path), "%s%s", f->prefix ? f->prefix : "", FIELDS_QUOTE(field));
+    if (f->prefix && !*field)
+        path[strlen(path) - 1] = '\0'; /* the whole of it */
     if (!f->list)
         f->list = cJSON_CreateArray();
     cJSON *entry = cJSON_CreateObject();
-    if (!cJSON_AddStringToObject(entry, "field", FIELDS_QUOTE(field)) ||
-        !cJSON_AddStringToObject(entry, "detail", detail) || !cJSON_AddItemToArray(f->list, entry)) {
+    if (!cJSON_AddStringToObject(entry, "field", path) || !cJSON_AddStringToObject(entry, "detail", detail) ||
+        !cJSON_AddItemToArray(f->list, entry)) {
         cJSON_Delete(entry);
         f->failed = true;
     }

@@ -13,8 +13,9 @@ typedef struct Fields {
     cJSON *
         list; /* [{"field": "tags/3", "detail": "must be a string, not a number"}, …], the member "errors" of a
                    * problem (RFC 9457, section 3.2); NULL while there is none */
-    size_t count; /* complaints, those not in the list too */
-    bool failed;  /* no memory */
+    const char *prefix; /* stands before every field: "tasks/3/"; NULL: nothing. Not owned */
+    size_t count;       /* complaints, those not in the list too */
+    bool failed;        /* no memory */
 } Fields;
 
 void fields_done(Fields *f);

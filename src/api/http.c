@@ -51,6 +51,8 @@ struct HttpRequest {
     HttpThen then;
     const void *what;
     Buf body;
+    void *held;
+    void (*released)(void *held);
     const HttpStream *stream;
     void *stream_userdata;
     struct MHD_Response *response; /* given, and not queued yet because the body is still coming */
@@ -142,9 +144,15 @@ static HttpRequest *request_new(Listener *l, struct MHD_Connection *connection) 
     return r;
 }
 
+static void release(HttpRequest *r) {
+    if (r->held)
+        r->released(TAKE_PTR(r->held));
+}
+
 static void request_free(HttpRequest *r) {
     HttpServer *s = r->listener->server;
 
+    release(r);
     body_drop(r);
     if (r->response)
         MHD_destroy_response(r->response);
@@ -337,6 +345,15 @@ void http_query(const HttpRequest *r, HttpEach call, void *userdata) {
         r->connection, MHD_GET_ARGUMENT_KIND, on_parameter, &(Each){ call, userdata });
 }
 
+void http_hold(HttpRequest *r, void *what, void (*released)(void *what)) {
+    r->held = what;
+    r->released = released;
+}
+
+void *http_held(const HttpRequest *r) {
+    return r->held;
+}
+
 void http_then(HttpRequest *r, HttpThen then, const void *what) {
     r->then = then;
     r->what = what;
@@ -382,6 +399,7 @@ static void give(HttpRequest *r, unsigned status, const char *type, const HttpHe
         MHD_destroy_response(response);
         response = NULL;
     }
+    release(r);
     r->response = response;
     r->status = status;
     r->failed = !response;

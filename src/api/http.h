@@ -66,6 +66,11 @@ bool http_is_local(const HttpRequest *r);
 typedef bool (*HttpEach)(void *userdata, const char *name, const char *value);
 void http_query(const HttpRequest *r, HttpEach each, void *userdata);
 
+/* Something that stands for r while its answer has to wait. released is called when r is answered, by whomever, or
+ * cut off; r has at most one. http_held(): NULL if none. */
+void http_hold(HttpRequest *r, void *what, void (*released)(void *what));
+void *http_held(const HttpRequest *r);
+
 /* What is to be done once the body is there: called with what, and the server's userdata. */
 typedef void (*HttpThen)(HttpRequest *r, const void *what, void *userdata);
 void http_then(HttpRequest *r, HttpThen then, const void *what);

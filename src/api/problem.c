@@ -21,9 +21,24 @@ static const struct {
     [PROBLEM_METHOD] = { 405, "method-not-allowed", "This path has other methods",
         "The header Allow lists them." },
     [PROBLEM_TASK_ENDED] = { 409, "task-ended", "The task has ended",
-        "COMPLETED, CANCELLED and FAILED are final. Submit a new task." },
+        "COMPLETED is final. CANCELLED and FAILED tasks can be tried again with PATCH …/retry." },
     [PROBLEM_TASK_RUNNING] = { 409, "task-running", "The task is running",
-        "A running task can be neither paused nor resumed. Wait until its attempt is over." },
+        "This version can neither pause nor resume a running task. Cancel it, or wait until its attempt is "
+        "over." },
+    [PROBLEM_UNIQUE_KEY] = { 409, "unique-key-taken", "Another unfinished task has this unique_key",
+        "A queue holds at most one unfinished task of a unique_key. The header Location names it, where it "
+        "is "
+        "known. Submit again once it has ended, or use another key." },
+    [PROBLEM_KEY_IN_FLIGHT] = { 409, "idempotency-in-flight", "The same submission is under way",
+        "Another request with this Idempotency-Key or unique_key has not been answered yet. Send it again "
+        "later: the answer will be the same task." },
+    [PROBLEM_KEY_MISMATCH] = { 422, "idempotency-mismatch", "This Idempotency-Key belongs to another request",
+        "The body differs, byte for byte, from the one that came with this key before. Use a new key for a "
+        "new task." },
+    [PROBLEM_NO_SUCH_QUEUE] = { 404, "no-such-queue", "There is no such queue",
+        "A queue exists once a task was submitted to it or it was configured with PUT." },
+    [PROBLEM_NO_SUCH_WORKER] = { 404, "no-such-worker", "There is no such worker",
+        "Only workers that live, or whose tasks are not given back yet, are listed by GET /api/workers/." },
     [PROBLEM_TASK_LOCKED] = { 409, "task-locked", "Somebody else holds the task",
         "Another session's open transaction has changed it. Try again once that has ended." },
     [PROBLEM_TOO_LARGE] = { 413, "too-large", "The body is too large",
@@ -78,6 +93,18 @@ void problem_answer(HttpRequest *r, Problem kind, const char *format, ...) {
     (void) vsnprintf(detail, sizeof(detail), format, ap);
     va_end(ap);
     answer(r, kind, detail, NULL, (HttpHeader){});
+}
+
+void problem_answer_unique(HttpRequest *r, const char *holder) {
+    char location[64];
+
+    if (!holder)
+        return problem_answer(
+            r, PROBLEM_UNIQUE_KEY, "A task that is not stored yet, or two of these, have it");
+    (void) snprintf(location, sizeof(location), "/api/tasks/%s", holder);
+    char detail[128];
+    (void) snprintf(detail, sizeof(detail), "Task %s has it", holder);
+    answer(r, PROBLEM_UNIQUE_KEY, detail, NULL, (HttpHeader){ "Location", location });
 }
 
 void problem_answer_method(HttpRequest *r, const char *allow) {

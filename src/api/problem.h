@@ -15,6 +15,11 @@ typedef enum Problem {
     PROBLEM_METHOD,           /* 405 */
     PROBLEM_TASK_ENDED,       /* 409 */
     PROBLEM_TASK_RUNNING,     /* 409 */
+    PROBLEM_UNIQUE_KEY,       /* 409 */
+    PROBLEM_KEY_IN_FLIGHT,    /* 409 */
+    PROBLEM_KEY_MISMATCH,     /* 422 */
+    PROBLEM_NO_SUCH_QUEUE,    /* 404 */
+    PROBLEM_NO_SUCH_WORKER,   /* 404 */
     PROBLEM_TASK_LOCKED,      /* 409 */
     PROBLEM_TOO_LARGE,        /* 413 */
     PROBLEM_MEDIA_TYPE,       /* 415 */
@@ -30,6 +35,9 @@ typedef enum Problem {
 void problem_answer(HttpRequest *r, Problem kind, const char *format, ...) _printf_(3, 4);
 
 /* 405 with the header Allow. */
+/* 409 PROBLEM_UNIQUE_KEY, with the Location of the task that holds the key; holder: its id, NULL if unknown. */
+void problem_answer_unique(HttpRequest *r, const char *holder);
+
 void problem_answer_method(HttpRequest *r, const char *allow);
 
 /* 422 (or 400 PROBLEM_INVALID_JSON) with the complaints as its member "errors". */

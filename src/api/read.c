@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "api/read.h"
 
+#include "api/ask.h"
 #include "api/failure.h"
 #include "api/problem.h"
+#include "api/query.h"
+#include "api/wait.h"
+
+#define WAIT_MAX 60 /* seconds */
 
 bool read_id(HttpRequest *r, const char *capture, Id *ret) {
     if (id_parse(capture, ret) >= 0)
@@ -11,12 +16,12 @@ bool read_id(HttpRequest *r, const char *capture, Id *ret) {
     return false;
 }
 
-void read_answer(HttpRequest *r, const DbRows *rows, size_t row, unsigned first) {
+void read_answer(HttpRequest *r, unsigned status, const DbRows *rows, size_t row, unsigned first) {
     Buf task = {};
 
     task_row_json(rows, row, first, &task);
     buf_putc(&task, '\n');
-    http_answer(r, 200, "application/json", NULL, &task);
+    http_answer(r, status, "application/json", NULL, &task);
 }
 
 void read_answer_missing(HttpRequest *r, Id id) {
@@ -24,7 +29,10 @@ void read_answer_missing(HttpRequest *r, Id id) {
 }
 
 static void on_found(HttpRequest *r, _unused_ Id id, const DbRows *rows, size_t row) {
-    read_answer(r, rows, row, 0);
+    unsigned status;
+
+    if (!wait_goes_on(r, task_row_value(rows, row, 0, "status"), &status))
+        read_answer(r, status, rows, row, 0);
 }
 
 static void on_gave_up(HttpRequest *r, _unused_ bool lost) {
@@ -39,8 +47,37 @@ const GroupOps read_ops = {
 };
 
 void read_get(Api *api, HttpRequest *r, const char *capture) {
+    static const char *const names[] = { "wait", NULL };
+    _cleanup_(query_done) Query q = {};
     Id id;
 
-    if (read_id(r, capture, &id))
+    query_read(&q, r, names);
+    uint64_t seconds = query_number(&q, 0, 0, WAIT_MAX, 0);
+    if (query_refused(&q, r) || !read_id(r, capture, &id))
+        return;
+    if (seconds > 0)
+        wait_for_end(api->waits, r, id, seconds * USEC_PER_SEC, 200);
+    else
         groups_add(api->reads, r, id, NULL);
+}
+
+static void on_log(const Ask *ask, const DbRows *rows) {
+    const char *text = db_value(rows, 0, 1);
+    Buf body = {};
+
+    if (!db_bool(rows, 0, 0))
+        return read_answer_missing(ask->request, ask->id);
+    if (text)
+        buf_add(&body, text, db_length(rows, 0, 1));
+    http_answer(ask->request, 200, "text/plain; charset=utf-8", NULL, &body);
+}
+
+void read_log(Api *api, HttpRequest *r, const char *capture) {
+    Ask ask = { .api = api, .request = r, .use = LINK_BROWSE, .answer = on_log };
+
+    if (!read_id(r, capture, &ask.id))
+        return;
+    Ask *asked = ask_new(&ask);
+    if (asked)
+        ask_sent(asked, task_log(ask_db(asked), ask.id, ask_on_reply, asked));
 }

@@ -4,8 +4,14 @@
 #include <stdio.h>
 #include <strings.h>
 
+#include "api/admin.h"
+#include "api/events.h"
 #include "api/health.h"
 #include "api/hosts.h"
+#include "api/keyed.h"
+#include "api/list.h"
+#include "api/metrics.h"
+#include "api/percent.h"
 #include "api/problem.h"
 #include "api/read.h"
 #include "api/steer.h"
@@ -16,9 +22,25 @@ static void problems_get(Api *api, HttpRequest *r, const char *capture);
 
 static const Route routes[] = {
     { "POST", "/api/tasks/", submit_post, true, "submit a task" },
-    { "GET", "/api/tasks/{id}", read_get, false, "read a task" },
+    { "POST", "/api/tasks/bulk", keyed_post_bulk, true, "submit many tasks, all or none" },
+    { "GET", "/api/tasks/", list_get, false, "list tasks, newest first" },
+    { "GET", "/api/tasks/{id}", read_get, false, "read a task, or wait for its end" },
+    { "GET", "/api/tasks/{id}/log", read_log, false, "what it last wrote to standard error" },
     { "PATCH", "/api/tasks/{id}/pause", steer_pause, false, "keep a task from being run" },
     { "PATCH", "/api/tasks/{id}/resume", steer_resume, false, "let a paused task be run" },
+    { "PATCH", "/api/tasks/{id}/cancel", steer_cancel, false, "end a task for good" },
+    { "PATCH", "/api/tasks/{id}/retry", steer_retry, false, "try a task again, now" },
+    { "GET", "/api/queues/", admin_queue_list, false, "list queues" },
+    { "GET", "/api/queues/{name}", admin_queue_get, false, "read a queue" },
+    { "PUT", "/api/queues/{name}", admin_queue_set, true, "create or configure a queue" },
+    { "PATCH", "/api/queues/{name}/pause", admin_queue_hold, false, "start no more tasks of a queue" },
+    { "PATCH", "/api/queues/{name}/resume", admin_queue_open, false, "start tasks of a queue again" },
+    { "GET", "/api/workers/", admin_worker_list, false, "list workers and what they run" },
+    { "PATCH", "/api/workers/{id}/quiet", admin_worker_silence, false,
+        "let a worker finish and start nothing" },
+    { "GET", "/api/stats", admin_figures, false, "figures of the whole" },
+    { "GET", "/api/events", events_get, false, "changes of tasks as Server-Sent Events" },
+    { "GET", "/metrics", metrics_get, false, "figures for Prometheus" },
     { "GET", "/healthz", health_live, false, "is the service alive?" },
     { "GET", "/readyz", health_ready, false, "can tasks be submitted and read?" },
     { "GET", "/docs/problems", problems_get, false, "what the types of problems mean" },
@@ -35,7 +57,7 @@ static void index_get(_unused_ Api *api, HttpRequest *r, _unused_ const char *ca
 
     buf_puts(&text, "pgmill " PGMILL_VERSION ", a task queue on PostgreSQL\n\n");
     for (const Route *route = routes; route->method; route++)
-        buf_printf(&text, "%-6s %-24s %s\n", route->method, route->path, route->summary);
+        buf_printf(&text, "%-6s %-28s %s\n", route->method, route->path, route->summary);
     http_answer(r, 200, "text/plain; charset=utf-8", NULL, &text);
 }
 
@@ -45,13 +67,6 @@ static void problems_get(_unused_ Api *api, HttpRequest *r, _unused_ const char 
 
 /* ---- paths ---- */
 
-static int hex_digit(char c) {
-    static const char digits[] = "0123456789abcdef";
-    const char *p = c ? strchr(digits, c | 0x20) : NULL;
-
-    return p ? (int) (p - digits) : -1;
-}
-
 /* Decodes the segment behind the slash at *p and moves *p to its end. False: too long, or "%00" or half a code. */
 static bool next_segment(const char **p, char buf[static ROUTE_SEGMENT_SIZE]) {
     const char *s = *p + 1;
@@ -60,10 +75,10 @@ static bool next_segment(const char **p, char buf[static ROUTE_SEGMENT_SIZE]) {
     for (; *s && *s != '/'; s++) {
         char c = *s;
         if (c == '%') {
-            int high = hex_digit(s[1]), low = high < 0 ? -1 : hex_digit(s[2]);
-            if (low < 0 || high + low == 0)
+            int byte = percent_byte(s);
+            if (byte < 0)
                 return false;
-            c = (char) (high * 16 + low);
+            c = (char) byte;
             s += 2;
         }
         if (n == ROUTE_SEGMENT_SIZE - 1)

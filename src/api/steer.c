@@ -5,12 +5,26 @@
 #include "api/failure.h"
 #include "api/problem.h"
 #include "api/read.h"
+#include "api/wait.h"
 #include "base/json.h"
+
+#define ACT_USEC (2 * USEC_PER_SEC) /* for a worker to do as asked; then the answer is 202 */
 
 typedef struct SteerVerb {
     const char *name;
     int (*call)(Db *db, Id id, DbCallback callback, void *userdata);
 } SteerVerb;
+
+/* What the answer says for each verdict that is no. */
+static const struct {
+    const char *verdict;
+    Problem kind;
+    const char *why;
+} refusals[] = {
+    { "ended", PROBLEM_TASK_ENDED, "it has ended" },
+    { "running", PROBLEM_TASK_RUNNING, "this version cannot do that to a running task" },
+    { "taken", PROBLEM_UNIQUE_KEY, "another task has its unique_key now" },
+};
 
 static void on_steered(const Ask *ask, const DbRows *rows) {
     const char *verdict = db_value(rows, 0, 0), *status = task_row_value(rows, 0, 1, "status");
@@ -18,13 +32,13 @@ static void on_steered(const Ask *ask, const DbRows *rows) {
 
     if (streq(verdict, "unknown") || !status)
         return read_answer_missing(ask->request, ask->id);
-    if (streq(verdict, "done"))
-        return read_answer(ask->request, rows, 0, 1);
-    if (streq(verdict, "ended"))
-        return problem_answer(ask->request, PROBLEM_TASK_ENDED, "The task is %s: there is nothing left to %s",
-            status, verb->name);
-    problem_answer(ask->request, PROBLEM_TASK_RUNNING,
-        "The task is running, and this version cannot %s a running task", verb->name);
+    if (streq(verdict, "asked")) /* a worker has to act */
+        return wait_for_end(ask->api->waits, ask->request, ask->id, ACT_USEC, 202);
+    for (size_t i = 0; i < ELEMENTS(refusals); i++)
+        if (streq(verdict, refusals[i].verdict))
+            return problem_answer(ask->request, refusals[i].kind, "The task is %s, cannot %s it: %s", status,
+                verb->name, refusals[i].why);
+    read_answer(ask->request, 200, rows, 0, 1);
 }
 
 static void on_failed(const Ask *ask, const DbReply *reply) {
@@ -36,7 +50,7 @@ static void on_failed(const Ask *ask, const DbReply *reply) {
 }
 
 /* A body is not needed, but clients like to send an empty object. False: r is answered. */
-static bool body_is_empty(HttpRequest *r) {
+bool steer_body_is_empty(HttpRequest *r) {
     size_t len, offset;
     const char *body = http_body(r, &len), *why;
     JsonSpan value;
@@ -58,7 +72,7 @@ static void steer(Api *api, HttpRequest *r, const char *capture, const SteerVerb
         .api = api, .request = r, .use = LINK_STEER, .what = verb, .answer = on_steered, .failed = on_failed
     };
 
-    if (!read_id(r, capture, &ask.id) || !body_is_empty(r))
+    if (!read_id(r, capture, &ask.id) || !steer_body_is_empty(r))
         return;
     Ask *asked = ask_new(&ask);
     if (asked)
@@ -73,6 +87,18 @@ void steer_pause(Api *api, HttpRequest *r, const char *capture) {
 
 void steer_resume(Api *api, HttpRequest *r, const char *capture) {
     static const SteerVerb verb = { "resume", task_resume };
+
+    steer(api, r, capture, &verb);
+}
+
+void steer_cancel(Api *api, HttpRequest *r, const char *capture) {
+    static const SteerVerb verb = { "cancel", task_cancel };
+
+    steer(api, r, capture, &verb);
+}
+
+void steer_retry(Api *api, HttpRequest *r, const char *capture) {
+    static const SteerVerb verb = { "retry", task_retry };
 
     steer(api, r, capture, &verb);
 }

@@ -5,21 +5,24 @@
 
 #include "api/envelope.h"
 #include "api/failure.h"
+#include "api/keyed.h"
 #include "api/problem.h"
 
-static void answer_created(HttpRequest *r, Id id, Buf *task) {
+static void answer_created(HttpRequest *r, Id id, bool replayed, Buf *task) {
     char location[64];
+    const HttpHeader headers[] = { { "Location", location },
+        { replayed ? "Idempotency-Replayed" : NULL, "true" }, {} };
 
     (void) snprintf(location, sizeof(location), "/api/tasks/%s", ID_TEXT(id));
     buf_putc(task, '\n');
-    http_answer(r, 201, "application/json", (const HttpHeader[]){ { "Location", location }, {} }, task);
+    http_answer(r, replayed ? 200 : 201, "application/json", headers, task);
 }
 
 static void on_found(HttpRequest *r, Id id, const DbRows *rows, size_t row) {
     Buf task = {};
 
     task_row_json(rows, row, 0, &task);
-    answer_created(r, id, &task);
+    answer_created(r, id, http_held(r), &task);
 }
 
 /* It is stored. A refusal would make the client submit it again, so the id must do. */
@@ -27,7 +30,7 @@ static void on_missing(HttpRequest *r, Id id) {
     Buf task = {};
 
     buf_printf(&task, "{\"id\": \"%s\"}", ID_TEXT(id));
-    answer_created(r, id, &task);
+    answer_created(r, id, http_held(r), &task);
 }
 
 /* Which field to name, from what the database says was violated. What is not here can only be the payload. */
@@ -38,6 +41,7 @@ static const char *culprit(const DbReply *reply) {
         { "tasks_timeout_check", "timeout" },
         { "tasks_max_attempts_check", "max_attempts" },
         { "label", "name" },
+        { "tasks_unique_key_check", "unique_key" },
     };
 
     for (size_t i = 0; i < ELEMENTS(table); i++)
@@ -46,7 +50,7 @@ static const char *culprit(const DbReply *reply) {
     return "payload";
 }
 
-static void on_refused(HttpRequest *r, const DbReply *reply) {
+void submit_answer_refused(HttpRequest *r, const DbReply *reply) {
     if (reply->outcome == DB_INVALID)
         problem_answer_field(r, culprit(reply), "was refused by the database: %s", reply->message);
     else
@@ -65,9 +69,46 @@ const GroupOps submit_ops = {
     .store = true,
     .found = on_found,
     .missing = on_missing,
-    .refused = on_refused,
+    .refused = submit_answer_refused,
     .gave_up = on_gave_up,
 };
+
+/* ---- stored on another way, to be read ---- */
+
+static void on_stored_gave_up(HttpRequest *r, _unused_ bool lost) {
+    problem_answer(r, PROBLEM_NO_DATABASE,
+        "The task is stored, and cannot be read now. Send the same request again: the key makes that safe");
+}
+
+const GroupOps submit_stored_ops = {
+    .found = on_found,
+    .missing = on_missing,
+    .refused = failure_answer,
+    .gave_up = on_stored_gave_up,
+};
+
+static void released(_unused_ void *what) {}
+
+void submit_answer_stored(Api *api, HttpRequest *r, Id id, bool replayed) {
+    static char mark[] = "replayed";
+
+    if (replayed)
+        http_hold(r, mark, released);
+    if (!link_db(api->links[LINK_READ]))
+        return on_missing(r, id);
+    groups_add(api->stored, r, id, NULL);
+    groups_flush(api->stored);
+}
+
+/* ---- the request ---- */
+
+void submit_answer_envelope(HttpRequest *r, int outcome, const Fields *complaints) {
+    if (outcome < 0)
+        problem_answer(r, PROBLEM_BUSY, "out of memory");
+    else
+        problem_answer_fields(
+            r, outcome == ENVELOPE_MALFORMED ? PROBLEM_INVALID_JSON : PROBLEM_INVALID_FIELDS, complaints);
+}
 
 void submit_post(Api *api, HttpRequest *r, _unused_ const char *capture) {
     _cleanup_(task_new_freep) TaskNew *task = NULL;
@@ -76,12 +117,10 @@ void submit_post(Api *api, HttpRequest *r, _unused_ const char *capture) {
     const char *body = http_body(r, &len);
 
     int outcome = envelope_parse(body, len, &task, &complaints);
-    if (outcome == ENVELOPE_MALFORMED)
-        return problem_answer_fields(r, PROBLEM_INVALID_JSON, &complaints);
-    if (outcome == ENVELOPE_INVALID)
-        return problem_answer_fields(r, PROBLEM_INVALID_FIELDS, &complaints);
-    if (outcome < 0)
-        return problem_answer(r, PROBLEM_BUSY, "out of memory");
+    if (outcome != 0)
+        return submit_answer_envelope(r, outcome, &complaints);
+    if (keyed_is(r, task))
+        return keyed_post(api, r, TAKE_PTR(task), body, len);
     Id id = task->id;
     groups_add(api->submissions, r, id, TAKE_PTR(task));
 }

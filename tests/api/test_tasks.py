@@ -148,7 +148,7 @@ def test_another_method_is_405_and_allow_lists_those_there_are(api: Client) -> N
     def allowed(method: str, path: str) -> set[str]:
         return set(api.send(method, path, expect=405).headers["Allow"].split(", "))
 
-    assert allowed("DELETE", "/api/tasks/") == {"POST", "OPTIONS"}
+    assert allowed("DELETE", "/api/tasks/") == {"GET", "HEAD", "POST", "OPTIONS"}
     assert allowed("PUT", f"/api/tasks/{uuid.uuid4()}") == {"GET", "HEAD", "OPTIONS"}
     assert allowed("POST", f"/api/tasks/{uuid.uuid4()}/pause/") == {"PATCH", "OPTIONS"}
 
