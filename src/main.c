@@ -14,6 +14,7 @@
 static const Verb *const verbs[] = {
     &api_verb,
     &worker_verb,
+    &token_verb,
     &migrate_verb,
     &submit_verb,
     &show_verb,

@@ -5,4 +5,5 @@
  */
 #include "base/verb.h"
 
-extern const Verb api_verb; /* pgmill api */
+extern const Verb api_verb;   /* pgmill api */
+extern const Verb token_verb; /* pgmill token */

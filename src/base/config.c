@@ -1,17 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/config.h"
 
-#include <fcntl.h>
 #include <getopt.h>
-#include <ini.h>
 #include <stdio.h>
-#include <sys/stat.h>
 #include <sysexits.h>
 
+#include "base/ini.h"
 #include "base/log.h"
 #include "base/time.h"
-
-#define FILE_MAX (64 * 1024)
 
 typedef enum KeyType {
     KEY_TEXT,
@@ -27,33 +23,42 @@ typedef struct Key {
     const char *section, *key, *option, *environment;
     KeyType type;
     size_t offset;
-    uint64_t min, max; /* of the number, where the type is one */
-    const char *value; /* the default */
+    bool live;             /* takes effect on reload; else the service must be restarted */
+    const char *min, *max; /* of the number, where the type is one */
+    const char *value;     /* the default */
     const char *argument, *help;
 } Key;
 
 #define FIELD(name) offsetof(Config, name)
 
 static const Key keys[] = {
-    { "Database", "Url", "database", "PGMILL_DATABASE", KEY_TEXT, FIELD(database), 0, 0, "dbname=pgmill",
-        "URL", "PostgreSQL connection string or URI" },
-    { "API", "Listen", "listen", "PGMILL_LISTEN", KEY_LIST, FIELD(listen), 0, 0, "127.0.0.1:8000,[::1]:8000",
-        "ADDRESS", "HOST:PORT or socket path, when the service manager passes no socket" },
-    { "API", "AllowedHosts", "allowed-hosts", "PGMILL_ALLOWED_HOSTS", KEY_LIST, FIELD(allowed_hosts), 0, 0,
-        "", "NAMES", "host names to answer for besides localhost" },
-    { "API", "BodyMax", "body-max", "PGMILL_BODY_MAX", KEY_SIZE, FIELD(body_max), 1024, 64 << 20, "1M",
+    { "Database", "Url", "database", "PGMILL_DATABASE", KEY_TEXT, FIELD(database), false, NULL, NULL,
+        "dbname=pgmill", "URL", "PostgreSQL connection string or URI" },
+    { "API", "Listen", "listen", "PGMILL_LISTEN", KEY_LIST, FIELD(listen), false, NULL, NULL,
+        "127.0.0.1:8000,[::1]:8000", "ADDRESS",
+        "HOST:PORT or socket path, when the service manager passes no socket" },
+    { "API", "AllowedHosts", "allowed-hosts", "PGMILL_ALLOWED_HOSTS", KEY_LIST, FIELD(allowed_hosts), true,
+        NULL, NULL, "", "NAMES", "host names to answer for besides localhost" },
+    { "API", "Tokens", "tokens", "PGMILL_TOKENS", KEY_TEXT, FIELD(tokens), true, NULL, NULL, "", "PATH",
+        "file of access tokens, see pgmill token --help" },
+    { "API", "BodyMax", "body-max", "PGMILL_BODY_MAX", KEY_SIZE, FIELD(body_max), true, "1K", "64M", "1M",
         "SIZE", "largest request body" },
-    { "Worker", "Queues", "queues", "PGMILL_QUEUES", KEY_LIST, FIELD(queues), 0, 0, "default", "NAMES",
-        "queues to take tasks from" },
-    { "Worker", "Concurrency", "concurrency", "PGMILL_CONCURRENCY", KEY_COUNT, FIELD(concurrency), 1, 1000,
-        "4", "N", "tasks to run at once" },
-    { "Worker", "TasksPath", "tasks", "PGMILL_TASKS", KEY_PATHS, FIELD(tasks), 0, 0,
+    { "API", "ConnectionsMax", "connections-max", "PGMILL_CONNECTIONS_MAX", KEY_COUNT, FIELD(connections_max),
+        false, "20", "100000", "2000", "N", "connections in all" },
+    { "API", "AddressConnectionsMax", "address-connections-max", "PGMILL_ADDRESS_CONNECTIONS_MAX", KEY_COUNT,
+        FIELD(address_connections_max), true, "1", "100000", "256", "N",
+        "connections from one address of another machine" },
+    { "Worker", "Queues", "queues", "PGMILL_QUEUES", KEY_LIST, FIELD(queues), false, NULL, NULL, "default",
+        "NAMES", "queues to take tasks from" },
+    { "Worker", "Concurrency", "concurrency", "PGMILL_CONCURRENCY", KEY_COUNT, FIELD(concurrency), false, "1",
+        "1000", "4", "N", "tasks to run at once" },
+    { "Worker", "TasksPath", "tasks", "PGMILL_TASKS", KEY_PATHS, FIELD(tasks), false, NULL, NULL,
         "/etc/pgmill/tasks.d:/usr/lib/pgmill/tasks.d", "DIRS",
         "folders of handler files; the first one wins" },
-    { "Worker", "Grace", "grace", "PGMILL_GRACE", KEY_SPAN, FIELD(grace_usec), 3 * USEC_PER_SEC,
-        3600 * USEC_PER_SEC, "30s", "TIME", "silent for so long, the tasks go to others" },
-    { "Worker", "DrainSec", "drain", "PGMILL_DRAIN", KEY_SPAN, FIELD(drain_usec), 0, UINT64_MAX, "60s",
-        "TIME", "how long running tasks may go on after SIGTERM" },
+    { "Worker", "Grace", "grace", "PGMILL_GRACE", KEY_SPAN, FIELD(grace_usec), false, "3s", "1h", "30s",
+        "TIME", "silent for so long, the tasks go to others" },
+    { "Worker", "DrainSec", "drain", "PGMILL_DRAIN", KEY_SPAN, FIELD(drain_usec), false, "0", "infinity",
+        "60s", "TIME", "how long running tasks may go on after SIGTERM" },
 };
 
 /* ---- lists ---- */
@@ -107,6 +112,14 @@ static int number_parse(KeyType type, const char *value, uint64_t *ret) {
     }
 }
 
+static bool in_range(const Key *k, uint64_t number) {
+    uint64_t min = 0, max = 0;
+
+    (void) number_parse(k->type, k->min, &min);
+    (void) number_parse(k->type, k->max, &max);
+    return number >= min && number <= max;
+}
+
 /* -EINVAL: no such value. */
 static int key_set(Config *c, const Key *k, const char *value) {
     void *field = (char *) c + k->offset;
@@ -126,8 +139,7 @@ static int key_set(Config *c, const Key *k, const char *value) {
         *(char ***) field = list;
         return 0;
     default:
-        r = number_parse(k->type, value, &number);
-        if (r < 0 || number < k->min || number > k->max)
+        if (number_parse(k->type, value, &number) < 0 || !in_range(k, number))
             return -EINVAL;
         *(uint64_t *) field = number;
         return 0;
@@ -135,10 +147,11 @@ static int key_set(Config *c, const Key *k, const char *value) {
 }
 
 static int key_set_from(Config *c, const Key *k, const char *value, const char *where) {
+    const char *what = k->type == KEY_SIZE ? "a size" : k->type == KEY_SPAN ? "a time" : "a number";
     int r = key_set(c, k, value);
 
     if (r == -EINVAL)
-        log_error("%s: \"%s\" is no value for it: %s", where, value, k->help);
+        log_error("%s: \"%s\" must be %s from %s to %s: %s", where, value, what, k->min, k->max, k->help);
     return r;
 }
 
@@ -153,91 +166,7 @@ void config_done(Config *c) {
     *c = (Config){};
 }
 
-/* ---- files ---- */
-
-typedef struct Reader {
-    FILE *file;
-    unsigned line, bad_line;
-    ConfigEntry entry;
-    void *userdata;
-    int error;
-} Reader;
-
-/* libinih takes a line at a time, so counting here says which line an entry is from. A line longer than its
- * buffer would come in pieces, each read as a line. */
-static char *read_line(char *buffer, int size, void *stream) {
-    Reader *reader = stream;
-
-    char *line = fgets(buffer, size, reader->file);
-    if (!line)
-        return NULL;
-    reader->line++;
-    if (strlen(line) == (size_t) size - 1 && line[size - 2] != '\n' && !feof(reader->file)) {
-        reader->error = -EBADMSG;
-        reader->bad_line = reader->line;
-        return NULL;
-    }
-    return line;
-}
-
-static int on_entry(void *userdata, const char *section, const char *key, const char *value) {
-    Reader *reader = userdata;
-
-    reader->error = reader->entry(reader->userdata, reader->line, section, key, value);
-    if (reader->error < 0)
-        reader->bad_line = reader->line;
-    return reader->error >= 0;
-}
-
-static int read_stream(Reader *reader, unsigned *ret_line) {
-    int r = ini_parse_stream(read_line, reader, on_entry, reader);
-
-    *ret_line = reader->bad_line ? reader->bad_line : r > 0 ? (unsigned) r : 0;
-    if (reader->error < 0)
-        return reader->error;
-    return r == 0 ? 0 : r < 0 ? -ENOMEM : -EBADMSG;
-}
-
-int config_read_text(const char *text, size_t len, ConfigEntry entry, void *userdata, unsigned *ret_line) {
-    Reader reader = { .entry = entry, .userdata = userdata };
-
-    *ret_line = 0;
-    if (len > FILE_MAX)
-        return -EFBIG;
-    if (len == 0)
-        return 0;
-    if (memchr(text, '\0', len))
-        return -EBADMSG;
-    reader.file = fmemopen((char *) text, len, "r");
-    if (!reader.file)
-        return -errno;
-    int r = read_stream(&reader, ret_line);
-    (void) fclose(reader.file);
-    return r;
-}
-
-int config_read_file(const char *path, ConfigEntry entry, void *userdata, unsigned *ret_line) {
-    _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    _cleanup_(buf_done) Buf text = {};
-    struct stat st;
-    ssize_t n;
-
-    *ret_line = 0;
-    if (fd < 0 || fstat(fd, &st) < 0)
-        return -errno;
-    if (!S_ISREG(st.st_mode))
-        return S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
-    do {
-        char *space = buf_reserve(&text, 4096);
-        if (!space)
-            return -ENOMEM;
-        n = read(fd, space, 4096);
-        if (n < 0)
-            return -errno;
-        buf_grew(&text, (size_t) n);
-    } while (n > 0 && text.len <= FILE_MAX);
-    return config_read_text(text.data, text.len, entry, userdata, ret_line);
-}
+/* ---- the file ---- */
 
 typedef struct FileState {
     Config *config;
@@ -264,7 +193,7 @@ static int load_file(Config *c, const char *path) {
     FileState state = { .config = c, .path = path ? path : CONFIG_FILE_DEFAULT };
     unsigned line;
 
-    int r = config_read_file(state.path, on_setting, &state, &line);
+    int r = ini_read_file(state.path, on_setting, &state, &line);
     if (r >= 0 || (r == -ENOENT && !path))
         return 0;
     if (r == -EBADMSG)
@@ -278,15 +207,20 @@ static int load_file(Config *c, const char *path) {
 
 enum { OPTIONS_MAX = ELEMENTS(keys) + 1 + 24 };
 
+static bool shared(const Key *k, const char *section) {
+    return section && (streq(k->section, "Database") || streq(k->section, section));
+}
+
 /* The options a verb takes: --config, the keys of its section, its own. Key i has value i + 1, own option i
  * comes behind all keys. */
 static void options_collect(
     const char *section, const Option *own, struct option ret[static OPTIONS_MAX + 1]) {
     size_t n = 0;
 
-    ret[n++] = (struct option){ "config", required_argument, NULL, 1 };
+    if (section)
+        ret[n++] = (struct option){ "config", required_argument, NULL, 1 };
     for (size_t i = 0; i < ELEMENTS(keys); i++)
-        if (streq(keys[i].section, "Database") || streq(keys[i].section, section))
+        if (shared(&keys[i], section))
             ret[n++] = (struct option){ keys[i].option, required_argument, NULL, (int) i + 2 };
     for (size_t i = 0; own && own[i].name && n < OPTIONS_MAX; i++)
         ret[n++] = (struct option){ own[i].name, own[i].argument ? required_argument : no_argument, NULL,
@@ -350,17 +284,52 @@ int config_load_with(Config *c, const char *section, const Option *options, cons
     int r = options_parse(section, options, &file, set, values, argc, argv);
     if (r < 0)
         return r;
+    *ret_args = argv + optind;
+    if (!section)
+        return 0;
     r = load_file(c, file);
-    if (r < 0)
-        return r;
-    r = load_values(c, set);
-    if (r >= 0)
-        *ret_args = argv + optind;
-    return r;
+    return r < 0 ? r : load_values(c, set);
 }
 
 int config_load(Config *c, const char *section, int argc, char *argv[], char ***ret_args) {
     return config_load_with(c, section, NULL, NULL, argc, argv, ret_args);
+}
+
+/* ---- reloading ---- */
+
+static bool same(const Config *a, const Config *b, const Key *k) {
+    const void *x = (const char *) a + k->offset, *y = (const char *) b + k->offset;
+
+    if (k->type == KEY_TEXT)
+        return streq(*(char *const *) x, *(char *const *) y);
+    if (k->type != KEY_LIST && k->type != KEY_PATHS)
+        return *(const uint64_t *) x == *(const uint64_t *) y;
+    char *const *p = *(char **const *) x, *const *q = *(char **const *) y;
+    while (*p && *q && streq(*p, *q)) {
+        p++;
+        q++;
+    }
+    return !*p && !*q;
+}
+
+static void swap(Config *a, Config *b, const Key *k) {
+    char *x = (char *) a + k->offset, *y = (char *) b + k->offset, saved[sizeof(uint64_t)];
+    size_t n = k->type == KEY_COUNT || k->type == KEY_SIZE || k->type == KEY_SPAN ? sizeof(uint64_t)
+                                                                                  : sizeof(char *);
+
+    memcpy(saved, x, n);
+    memcpy(x, y, n);
+    memcpy(y, saved, n);
+}
+
+void config_adopt(Config *c, Config *next, const char *section) {
+    for (size_t i = 0; i < ELEMENTS(keys); i++) {
+        const Key *k = &keys[i];
+        if (k->live)
+            swap(c, next, k);
+        else if (shared(k, section) && !same(c, next, k))
+            log_notice("%s= in section [%s] has changed; that takes a restart", k->key, k->section);
+    }
 }
 
 int config_exit_status(int r) {
@@ -375,9 +344,10 @@ void config_print_option(const char *name, const char *argument, const char *hel
 }
 
 void config_print_options(const char *section) {
-    config_print_option("config", "FILE", "configuration file (default: " CONFIG_FILE_DEFAULT ")");
+    if (section)
+        config_print_option("config", "FILE", "configuration file (default: " CONFIG_FILE_DEFAULT ")");
     for (size_t i = 0; i < ELEMENTS(keys); i++)
-        if (streq(keys[i].section, "Database") || streq(keys[i].section, section))
+        if (shared(&keys[i], section))
             config_print_option(keys[i].option, keys[i].argument, keys[i].help);
     config_print_option("help", NULL, "this text");
 }

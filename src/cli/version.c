@@ -3,6 +3,7 @@
 #include <sysexits.h>
 
 #include "base/config.h"
+#include "base/log.h"
 #include "cli/cli.h"
 #include "static-libraries.h"
 #include "store/schema.h"
@@ -22,6 +23,10 @@ static int version_run(int argc, char *argv[]) {
     int r = config_load_with(&config, "", options, values, argc, argv, &args);
     if (r < 0)
         return config_exit_status(r);
+    if (*args) {
+        log_error("\"pgmill version\" takes no argument \"%s\"", *args);
+        return EX_USAGE;
+    }
     printf("pgmill " PGMILL_VERSION " (schema %u, %s)\n", schema_version(),
         PGMILL_STATIC ? "static" : "dynamic");
     if (values[OPTION_ALL])

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "base/config.h"
+#include "base/ini.h"
 #include "base/log.h"
 #include "base/time.h"
 #include "store/task.h"
@@ -151,7 +152,7 @@ static int file_load(const char *path, Handler *h) {
     FileState state = { .handler = h, .path = path };
     unsigned line;
 
-    int r = config_read_file(path, on_entry, &state, &line);
+    int r = ini_read_file(path, on_entry, &state, &line);
     if (r == -EBADMSG)
         log_error("%s:%u: neither [Section] nor Key=Value, or too long a line", path, line);
     else if (r < 0 && r != -ENOENT && r != -ECANCELED && r != -ENOMEM)
