@@ -13,6 +13,7 @@
 
 static const Verb *const verbs[] = {
     &api_verb,
+    &openapi_verb,
     &worker_verb,
     &token_verb,
     &migrate_verb,

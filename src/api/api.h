@@ -5,5 +5,6 @@
  */
 #include "base/verb.h"
 
-extern const Verb api_verb;   /* pgmill api */
-extern const Verb token_verb; /* pgmill token */
+extern const Verb api_verb;     /* pgmill api */
+extern const Verb openapi_verb; /* pgmill openapi */
+extern const Verb token_verb;   /* pgmill token */

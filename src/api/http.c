@@ -421,6 +421,12 @@ void http_answer(HttpRequest *r, unsigned status, const char *type, const HttpHe
     give(r, status, type, headers, response);
 }
 
+void http_answer_static(HttpRequest *r, unsigned status, const char *type, const HttpHeader headers[],
+    const char *body, size_t len) {
+    give(r, status, type, headers,
+        MHD_create_response_from_buffer(len, (char *) body, MHD_RESPMEM_PERSISTENT));
+}
+
 /* ---- streams ---- */
 
 /* A reader that is slow has half a minute for what it was given last, one that has all of it any time. */

@@ -85,6 +85,10 @@ const char *http_body(const HttpRequest *r, size_t *ret_len);
  */
 void http_answer(HttpRequest *r, unsigned status, const char *type, const HttpHeader headers[], Buf *body);
 
+/* The same for a body that lives as long as the server and is not copied: any number of slow readers share it. */
+void http_answer_static(HttpRequest *r, unsigned status, const char *type, const HttpHeader headers[],
+    const char *body, size_t len);
+
 /* An answer without an end, for instance of Server-Sent Events. */
 typedef struct HttpStream {
     /* The client can take more: writes up to size bytes and returns how many; 0: there is nothing now, call

@@ -6,6 +6,7 @@
 
 #include "api/admin.h"
 #include "api/events.h"
+#include "api/docs.h"
 #include "api/health.h"
 #include "api/hosts.h"
 #include "api/keyed.h"
@@ -43,6 +44,9 @@ static const Route routes[] = {
     { "GET", "/metrics", metrics_get, false, "figures for Prometheus" },
     { "GET", "/healthz", health_live, false, "is the service alive?" },
     { "GET", "/readyz", health_ready, false, "can tasks be submitted and read?" },
+    { "GET", "/openapi.json", docs_description, false, "this API's description (OpenAPI 3.1)" },
+    { "GET", "/docs", docs_page, false, "the same in a browser, to be tried" },
+    { "GET", "/docs/rapidoc.js", docs_script, false, "what that page is made with" },
     { "GET", "/docs/problems", problems_get, false, "what the types of problems mean" },
     { "GET", "/", index_get, false, "this list" },
     {},
