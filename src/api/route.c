@@ -5,8 +5,8 @@
 #include <strings.h>
 
 #include "api/admin.h"
-#include "api/events.h"
 #include "api/docs.h"
+#include "api/events.h"
 #include "api/health.h"
 #include "api/hosts.h"
 #include "api/keyed.h"
