@@ -52,6 +52,31 @@ CREATE TABLE pgmill.idempotency (
   expires_at timestamptz NOT NULL,
   PRIMARY KEY (scope, key)
 );
+CREATE INDEX idempotency_expires_at ON pgmill.idempotency (expires_at);
+
+-- What happened, added up by queue, minute and session, so that no two sessions ever wait for each other's row:
+-- writer is the backend's process id, and only that backend updates the row. Rows without a writer are single steps
+-- (many of them in one client's transaction would otherwise be versions of one row); writer 0 is the past, folded.
+CREATE TABLE pgmill.tallies (
+  minute             timestamptz NOT NULL DEFAULT date_trunc('minute', clock_timestamp()),
+  writer             int,
+  queue              text COLLATE "C" NOT NULL,  -- '': of a task that is not there
+  submitted          bigint NOT NULL DEFAULT 0,
+  completed          bigint NOT NULL DEFAULT 0,  -- the ends
+  failed             bigint NOT NULL DEFAULT 0,
+  cancelled          bigint NOT NULL DEFAULT 0,
+  reopened_failed    bigint NOT NULL DEFAULT 0,  -- ended so, and waits again
+  reopened_cancelled bigint NOT NULL DEFAULT 0,
+  retried            bigint NOT NULL DEFAULT 0,  -- failed runs that another attempt follows
+  rescued            bigint NOT NULL DEFAULT 0,  -- tasks taken from dead workers
+  refused            bigint NOT NULL DEFAULT 0,  -- writes that the fence refused
+  paused             bigint NOT NULL DEFAULT 0,  -- pauses less what ended them
+  wait_seconds       float8 NOT NULL DEFAULT 0,  -- of runs that ended: due until started
+  run_seconds        float8 NOT NULL DEFAULT 0,  -- started until ended
+  waits              bigint[],                   -- the same as histograms: pgmill.bounds()
+  runs               bigint[],
+  UNIQUE (writer, minute, queue)
+) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 200, autovacuum_vacuum_scale_factor = 0);
 
 -- Queues that somebody configured; a queue without a row is open and unlimited.
 CREATE TABLE pgmill.queues (
@@ -75,6 +100,7 @@ CREATE TABLE pgmill.workers (
   backend_pid   int,                            -- its present session
   backend_start timestamptz,
   started_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+  quiet_at      timestamptz,                    -- takes no new tasks since
   ended_at      timestamptz
 );
 
@@ -97,4 +123,10 @@ CREATE UNLOGGED TABLE pgmill.sleepers (
   queue  text COLLATE "C" NOT NULL,
   names  text[] NOT NULL,
   PRIMARY KEY (queue, worker)
+) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 200, autovacuum_vacuum_scale_factor = 0);
+
+-- API instances that somebody reads events from. Losing it in a crash costs them a new beginning.
+CREATE UNLOGGED TABLE pgmill.watchers (
+  watcher uuid PRIMARY KEY,
+  until   timestamptz NOT NULL
 ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 200, autovacuum_vacuum_scale_factor = 0);

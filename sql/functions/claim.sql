@@ -36,7 +36,7 @@ BEGIN
   clock := clock_timestamp();  -- read under the lock
 
   SELECT q.paused, q.max_running INTO closed, max_running FROM pgmill.queues q WHERE q.name = queue;
-  IF closed THEN
+  IF closed OR pgmill.is_quiet(worker) THEN
     RETURN;
   END IF;
   IF max_running IS NOT NULL THEN

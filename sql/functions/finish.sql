@@ -20,25 +20,31 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   END::pgmill.state
 $$;
 
--- Ends runs of one worker; arrays in parallel. error: an object for errors[], to which attempt, worker and
--- time are added if the run is blamed, or NULL; delay: seconds until it is due again, NULL to keep its place. A row that another session holds is left for the next call. verdict:
+-- Ends runs of one worker; arrays in parallel. error: an object for errors[], to which attempt, worker and time are
+-- added if the run is blamed, or NULL; delay: seconds until it is due again, NULL to keep its place. A row that
+-- another session holds is left for the next call. verdict:
 --   done      written
 --   refused   the fence does not match: it is no longer this worker's
 --   locked    somebody's open transaction holds it: send it again
 CREATE OR REPLACE FUNCTION pgmill.end_runs(
   worker uuid, ids uuid[], claim_nos bigint[], outcomes text[], results text[], errors text[], delays float8[]
 ) RETURNS TABLE (id uuid, verdict text)
-LANGUAGE sql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off  -- one look-up for each id, never the history
+AS $$
+#variable_conflict use_column
+DECLARE
+  done uuid[];
+BEGIN
   WITH given AS MATERIALIZED (
     SELECT * FROM unnest(ids, claim_nos, outcomes, results, errors, delays)
       AS u (id, claim_no, outcome, result, error, delay)
-  ), mine AS MATERIALIZED (
-    SELECT t.id FROM given g JOIN pgmill.tasks t
-      ON t.id = g.id AND t.claim_no = g.claim_no AND t.worker = end_runs.worker AND t.state = 'running'
   ), locked AS MATERIALIZED (
     SELECT t.id, t.attempt, pgmill.state_after(g.outcome, t.attempt, t.max_attempts, t.cancel_at) AS state,
-           g.outcome IN ('deferred', 'returned') AS unblamed, g.result, g.error,
-           clock_timestamp() + make_interval(secs => g.delay) AS again_at
+           g.outcome, g.outcome IN ('deferred', 'returned') AS unblamed, g.result, g.error,
+           clock_timestamp() + make_interval(secs => g.delay) AS again_at,
+           CASE WHEN g.outcome <> 'returned' THEN extract(epoch FROM t.started_at - t.due_at)::float8 END AS wait,
+           CASE WHEN g.outcome <> 'returned' THEN extract(epoch FROM clock_timestamp() - t.started_at)::float8 END AS run
     FROM given g JOIN pgmill.tasks t
       ON t.id = g.id AND t.claim_no = g.claim_no AND t.worker = end_runs.worker AND t.state = 'running'
     ORDER BY t.id
@@ -54,14 +60,36 @@ LANGUAGE sql VOLATILE AS $$
       finished_at = CASE WHEN l.state <> 'ready' THEN clock_timestamp() END,
       result      = l.result::jsonb,
       errors      = CASE WHEN l.error IS NULL OR l.unblamed THEN t.errors ELSE t.errors || (jsonb_build_object(
-                      'attempt', t.attempt, 'worker', t.worker,
-                      'at', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+                      'attempt', t.attempt, 'worker', t.worker, 'at', pgmill.rfc3339(clock_timestamp())
                     ) || l.error::jsonb) END
     FROM locked l WHERE t.id = l.id
-    RETURNING t.id
+    RETURNING t.id, t.queue, l.state, l.outcome, l.wait, l.run, l.state <> 'ready' AND t.paused_at IS NOT NULL AS unpaused
+  ), counted AS (
+    INSERT INTO pgmill.tallies AS t
+      (writer, queue, completed, failed, cancelled, retried, paused, wait_seconds, run_seconds, waits, runs)
+    SELECT pg_backend_pid(), queue, count(*) FILTER (WHERE state = 'completed'), count(*) FILTER (WHERE state = 'failed'),
+           count(*) FILTER (WHERE state = 'cancelled'), count(*) FILTER (WHERE state = 'ready' AND outcome = 'retry'),
+           - count(*) FILTER (WHERE unpaused), coalesce(sum(wait), 0), coalesce(sum(run), 0),
+           pgmill.histogram(array_agg(wait)), pgmill.histogram(array_agg(run))
+    FROM written GROUP BY queue ORDER BY queue
+    ON CONFLICT (writer, minute, queue) DO UPDATE SET
+      completed = t.completed + excluded.completed, failed = t.failed + excluded.failed,
+      cancelled = t.cancelled + excluded.cancelled, retried = t.retried + excluded.retried,
+      paused = t.paused + excluded.paused, wait_seconds = t.wait_seconds + excluded.wait_seconds,
+      run_seconds = t.run_seconds + excluded.run_seconds,
+      waits = pgmill.plus(t.waits, excluded.waits), runs = pgmill.plus(t.runs, excluded.runs)
   )
-  SELECT g.id, CASE WHEN w.id IS NOT NULL THEN 'done' WHEN m.id IS NOT NULL THEN 'locked' ELSE 'refused' END
-  FROM given g LEFT JOIN written w ON w.id = g.id LEFT JOIN mine m ON m.id = g.id
+  SELECT coalesce(array_agg(w.id), '{}') INTO done FROM written w;
+
+  RETURN QUERY SELECT u, 'done' FROM unnest(done) u;
+  IF cardinality(done) < cardinality(ids) THEN
+    RETURN QUERY
+      SELECT g.id, CASE WHEN t.id IS NULL THEN 'refused' ELSE 'locked' END
+      FROM unnest(ids, claim_nos) AS g (id, claim_no) LEFT JOIN pgmill.tasks t
+        ON t.id = g.id AND t.claim_no = g.claim_no AND t.worker = end_runs.worker AND t.state = 'running'
+      WHERE g.id <> ALL (done);
+  END IF;
+END
 $$;
 
 -- One turn of a worker: end what ended and give a sign of life, in one durable transaction. Its commit proves
@@ -76,6 +104,7 @@ DECLARE
   gone uuid[] := '{}';
   again uuid[] := '{}';
   present uuid[] := '{}';
+  fresh uuid[] := '{}';  -- begin to run with this turn
 BEGIN
   IF cardinality(ids) > 0 THEN
     SELECT coalesce(array_agg(e.id) FILTER (WHERE e.verdict = 'done'), '{}'),
@@ -86,16 +115,22 @@ BEGIN
   IF cardinality(gone) < cardinality(ids) THEN  -- what is locked, and later claims of what is refused, stay held
     SELECT coalesce(array_agg(t.id), '{}') INTO present
     FROM pgmill.tasks t WHERE t.id = ANY (ids) AND t.worker = finish.worker AND t.state = 'running';
+    INSERT INTO pgmill.tallies (queue, refused)
+    SELECT coalesce(t.queue, ''), count(*) FROM unnest(ids) u LEFT JOIN pgmill.tasks t ON t.id = u
+    WHERE u <> ALL (gone) AND u <> ALL (again) GROUP BY 1;
   END IF;
   UPDATE pgmill.heartbeats h
   SET beat = h.beat + 1, at = clock_timestamp(), held = k.held, started = cardinality(k.held)
   FROM (SELECT CASE WHEN cardinality(ids) = 0 THEN b.held
-                    ELSE ARRAY(SELECT u FROM unnest(b.held) u WHERE u <> ALL (ids) OR u = ANY (present)) END AS held
+                    ELSE ARRAY(SELECT u FROM unnest(b.held) u WHERE u <> ALL (ids) OR u = ANY (present)) END AS held,
+               b.held[b.started + 1:] AS fresh
         FROM pgmill.heartbeats b WHERE b.worker = finish.worker) k
-  WHERE h.worker = finish.worker AND NOT h.dead;
+  WHERE h.worker = finish.worker AND NOT h.dead
+  RETURNING k.fresh INTO fresh;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'worker % is not registered, or was given up as dead', worker USING ERRCODE = 'PM001';
   END IF;
+  PERFORM pgmill.tell(gone || fresh);
   RETURN QUERY
     SELECT u, CASE WHEN u = ANY (gone) THEN 'done' WHEN u = ANY (again) THEN 'locked' ELSE 'refused' END
     FROM unnest(ids) u;

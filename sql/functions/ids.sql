@@ -17,5 +17,10 @@ COMMENT ON FUNCTION pgmill.uuid_time IS 'When a UUIDv7 (of a task or a worker) w
 -- Advisory locks: (class, key). One class for each kind of lock, so that keys never meet.
 CREATE OR REPLACE FUNCTION pgmill.lock_class(kind text) RETURNS int
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
-  SELECT 1886219620 + CASE kind WHEN 'migrate' THEN 0 WHEN 'queue' THEN 1 WHEN 'worker' THEN 2 END
+  SELECT 1886219620 + CASE kind WHEN 'migrate' THEN 0 WHEN 'queue' THEN 1 WHEN 'worker' THEN 2 WHEN 'tidy' THEN 3 END
+$$;
+
+CREATE OR REPLACE FUNCTION pgmill.rfc3339(at timestamptz) RETURNS text
+LANGUAGE sql STABLE STRICT PARALLEL SAFE AS $$
+  SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
 $$;

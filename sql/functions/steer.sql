@@ -29,7 +29,14 @@ DECLARE
   verdict text := pgmill.steerable(task);
 BEGIN
   IF verdict = 'done' THEN
-    UPDATE pgmill.tasks SET paused_at = clock_timestamp(), ready = false WHERE id = task AND paused_at IS NULL;
+    WITH paused AS (
+      UPDATE pgmill.tasks SET paused_at = clock_timestamp(), ready = false
+      WHERE id = task AND paused_at IS NULL RETURNING queue
+    )
+    INSERT INTO pgmill.tallies (queue, paused) SELECT queue, 1 FROM paused;
+    IF FOUND THEN
+      PERFORM pgmill.tell(ARRAY[task]);
+    END IF;
   END IF;
   RETURN verdict;
 END
@@ -49,7 +56,8 @@ BEGIN
     WHERE id = task AND paused_at IS NOT NULL
     RETURNING queue, name INTO q, n;
     IF FOUND THEN
-      PERFORM pgmill.wake(ARRAY[q], ARRAY[n]);
+      INSERT INTO pgmill.tallies (queue, paused) VALUES (q, -1);
+      PERFORM pgmill.wake(ARRAY[q], ARRAY[n], ARRAY[task]);
     END IF;
   END IF;
   RETURN verdict;
@@ -64,10 +72,15 @@ DECLARE
   verdict text := pgmill.steerable(task);
 BEGIN
   IF verdict = 'done' THEN
-    UPDATE pgmill.tasks
-    SET state = 'cancelled', ready = false, unique_held = false, cancel_at = clock_timestamp(),
-        finished_at = clock_timestamp()
-    WHERE id = task;
+    WITH cancelled AS (
+      UPDATE pgmill.tasks
+      SET state = 'cancelled', ready = false, unique_held = false, cancel_at = clock_timestamp(),
+          finished_at = clock_timestamp()
+      WHERE id = task RETURNING queue, paused_at
+    )
+    INSERT INTO pgmill.tallies (queue, cancelled, paused)
+    SELECT queue, 1, CASE WHEN paused_at IS NULL THEN 0 ELSE -1 END FROM cancelled;
+    PERFORM pgmill.tell(ARRAY[task]);
   ELSIF verdict = 'running' THEN
     UPDATE pgmill.tasks SET cancel_at = clock_timestamp() WHERE id = task AND cancel_at IS NULL;
     PERFORM pg_notify('pgmill_' || t.worker, 'cancel') FROM pgmill.tasks t WHERE t.id = task;
@@ -101,9 +114,11 @@ BEGIN
         paused_at = NULL, cancel_at = NULL, finished_at = NULL,
         max_attempts = CASE WHEN max_attempts <= attempt THEN least(attempt + 1, 1000) ELSE max_attempts END
     WHERE id = task;
+    INSERT INTO pgmill.tallies (queue, reopened_failed, reopened_cancelled)
+    VALUES (t.queue, (t.state = 'failed')::int, (t.state = 'cancelled')::int);
   END IF;
   IF FOUND THEN
-    PERFORM pgmill.wake(ARRAY[t.queue::text], ARRAY[t.name::text]);
+    PERFORM pgmill.wake(ARRAY[t.queue::text], ARRAY[t.name::text], ARRAY[task]);
   END IF;
   RETURN 'done';
 EXCEPTION WHEN unique_violation THEN

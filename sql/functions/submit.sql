@@ -1,16 +1,23 @@
 -- SPDX-License-Identifier: MIT
 -- Submission: one task from SQL, a group from the API, and the call that wakes sleeping workers.
 
--- Tells as many sleeping workers as there are tasks, picked at random; arrays in parallel, one element a task.
--- It only reads who sleeps. NOTIFY takes a lock for the whole database at commit, so nobody asleep: no NOTIFY.
-CREATE OR REPLACE FUNCTION pgmill.wake(queues text[], names text[]) RETURNS void
-LANGUAGE sql VOLATILE AS $$
-  SELECT pg_notify('pgmill_' || s.worker, '')
-  FROM (SELECT queue, name, count(*) AS n FROM unnest(queues, names) AS u (queue, name) GROUP BY 1, 2) w
-  CROSS JOIN LATERAL (
-    SELECT worker FROM pgmill.sleepers s
-    WHERE s.queue = w.queue AND w.name = ANY (s.names)
-    ORDER BY random() LIMIT w.n) s
+-- Tells as many sleeping workers as there are tasks, picked at random, and everybody who watches; arrays in parallel,
+-- one element a task. It only reads who sleeps. NOTIFY takes a lock for the whole database at commit, so nobody
+-- asleep: no NOTIFY.
+CREATE OR REPLACE FUNCTION pgmill.wake(queues text[], names text[], ids uuid[]) RETURNS void
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+BEGIN
+  IF EXISTS (SELECT FROM pgmill.sleepers) THEN
+    PERFORM pg_notify('pgmill_' || s.worker, '')
+    FROM (SELECT queue, name, count(*) AS n FROM unnest(queues, names) AS u (queue, name) GROUP BY 1, 2) w
+    CROSS JOIN LATERAL (
+      SELECT worker FROM pgmill.sleepers s
+      WHERE s.queue = w.queue AND w.name = ANY (s.names)
+      ORDER BY random() LIMIT w.n) s;
+  END IF;
+  PERFORM pgmill.tell(ids);
+END
 $$;
 
 -- Inside the client's own transaction: the task exists if and only if that transaction commits.
@@ -35,8 +42,11 @@ BEGIN
                             unique_key, unique_held)
   VALUES (id, queue, name, payload, priority, scheduled_at, due_at, max_attempts, timeout, tags,
           unique_key, unique_key IS NOT NULL);
+  INSERT INTO pgmill.tallies (queue, submitted) VALUES (queue, 1);
   IF due_at < clock_timestamp() + interval '1 second' THEN
-    PERFORM pgmill.wake(ARRAY[queue], ARRAY[name]);
+    PERFORM pgmill.wake(ARRAY[queue], ARRAY[name], ARRAY[id]);
+  ELSE
+    PERFORM pgmill.tell(ARRAY[id]);
   END IF;
   RETURN id;
 END
@@ -54,14 +64,20 @@ CREATE OR REPLACE FUNCTION pgmill.submit_group(
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 BEGIN
-  INSERT INTO pgmill.tasks (id, queue, name, payload, priority, scheduled_at, due_at, max_attempts, timeout, tags,
-                            unique_key, unique_held)
-  SELECT id, queue, name, payload::jsonb, priority, scheduled_at,
-         greatest(scheduled_at, clock_timestamp()), max_attempts, make_interval(secs => timeout), tags::text[],
-         unique_key, unique_key IS NOT NULL
-  FROM unnest(ids, queues, names, payloads, priorities, scheduled, tries, timeouts, tags, unique_keys)
-    AS u (id, queue, name, payload, priority, scheduled_at, max_attempts, timeout, tags, unique_key)
-  ON CONFLICT (id) DO NOTHING;
+  WITH stored AS (
+    INSERT INTO pgmill.tasks (id, queue, name, payload, priority, scheduled_at, due_at, max_attempts, timeout, tags,
+                              unique_key, unique_held)
+    SELECT id, queue, name, payload::jsonb, priority, scheduled_at,
+           greatest(scheduled_at, clock_timestamp()), max_attempts, make_interval(secs => timeout), tags::text[],
+           unique_key, unique_key IS NOT NULL
+    FROM unnest(ids, queues, names, payloads, priorities, scheduled, tries, timeouts, tags, unique_keys)
+      AS u (id, queue, name, payload, priority, scheduled_at, max_attempts, timeout, tags, unique_key)
+    ON CONFLICT (id) DO NOTHING
+    RETURNING queue
+  )
+  INSERT INTO pgmill.tallies AS t (writer, queue, submitted)
+  SELECT pg_backend_pid(), queue, count(*) FROM stored GROUP BY queue ORDER BY queue
+  ON CONFLICT (writer, minute, queue) DO UPDATE SET submitted = t.submitted + excluded.submitted;
 END
 $$;
 

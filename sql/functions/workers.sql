@@ -60,11 +60,18 @@ BEGIN
 END
 $$;
 
+-- A quiet worker finishes what it has and takes nothing new.
+CREATE OR REPLACE FUNCTION pgmill.is_quiet(worker uuid) RETURNS boolean
+LANGUAGE sql STABLE AS $$
+  SELECT EXISTS (SELECT FROM pgmill.workers w WHERE w.id = is_quiet.worker AND w.quiet_at IS NOT NULL)
+$$;
+
 -- Says that the worker sleeps; the caller claims once more before it does. Answers seconds until the next task
 -- of its queues and names is due, NULL when none is known.
 CREATE OR REPLACE FUNCTION pgmill.sleep(worker uuid, queues text[], names text[]) RETURNS float8
 LANGUAGE sql VOLATILE AS $$
   INSERT INTO pgmill.sleepers (worker, queue, names) SELECT sleep.worker, q, sleep.names FROM unnest(queues) q
+  WHERE NOT pgmill.is_quiet(sleep.worker)
   ON CONFLICT (queue, worker) DO NOTHING;
   SELECT extract(epoch FROM min(n.due_at) - clock_timestamp())::float8
   FROM unnest(queues) q CROSS JOIN unnest(enum_range(NULL::pgmill.priority)) p
@@ -112,7 +119,7 @@ $$;
 CREATE OR REPLACE FUNCTION pgmill.rescue(worker uuid) RETURNS int
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
-  moved int := 0;
+  moved uuid[];
   left_over int := 0;
   why text;
 BEGIN
@@ -123,7 +130,7 @@ BEGIN
   SELECT jsonb_build_object('error', format('worker %s was lost while the task ran', w.instance))::text
   INTO why FROM pgmill.workers w WHERE w.id = rescue.worker;
 
-  SELECT count(*) FILTER (WHERE e.verdict = 'done'), count(*) FILTER (WHERE e.verdict = 'locked')
+  SELECT coalesce(array_agg(e.id) FILTER (WHERE e.verdict = 'done'), '{}'), count(*) FILTER (WHERE e.verdict = 'locked')
   INTO moved, left_over
   FROM (SELECT array_agg(c.id) AS ids, array_agg(c.claim_no) AS claim_nos,
                array_agg(CASE WHEN c.started THEN 'retry' ELSE 'returned' END) AS outcomes,
@@ -132,12 +139,15 @@ BEGIN
         FROM pgmill.claimed_tasks(rescue.worker, '{}') c) g
   CROSS JOIN LATERAL pgmill.end_runs(rescue.worker, g.ids, g.claim_nos, g.outcomes,
                                      g.results, g.errors, g.delays) e;
+  INSERT INTO pgmill.tallies (queue, rescued)
+  SELECT (SELECT t.queue FROM pgmill.tasks t WHERE t.id = u), count(*) FROM unnest(moved) u GROUP BY 1;
+  PERFORM pgmill.tell(moved);
   IF left_over = 0 THEN
     DELETE FROM pgmill.sleepers s WHERE s.worker = rescue.worker;
     DELETE FROM pgmill.heartbeats h WHERE h.worker = rescue.worker;
     UPDATE pgmill.workers SET ended_at = clock_timestamp() WHERE id = rescue.worker;
   END IF;
-  RETURN moved;
+  RETURN cardinality(moved);
 END
 $$;
 

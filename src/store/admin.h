@@ -1,12 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
+/*
+ * Queues, workers and figures (sql/functions/admin.sql). The database makes each answer as JSON, the shape that REST
+ * shows.
+ */
 #include "base/id.h"
 #include "store/db.h"
-int admin_queues(Db *db, const char *name, DbCallback callback, void *userdata);
-int admin_queue_put(
-    Db *db, const char *name, bool paused, int max_running, DbCallback callback, void *userdata);
+
+/* Each answers one row: (verdict, json). verdict: "done", "created", "unknown" (then json is NULL). */
+int admin_queues(Db *db, const char *name, DbCallback callback, void *userdata); /* NULL: all of them */
+int admin_queue_put(Db *db, const char *name, bool paused, int max_running, DbCallback callback,
+    void *userdata); /* max_running < 0: no limit */
 int admin_queue_pause(Db *db, const char *name, bool paused, DbCallback callback, void *userdata);
-int admin_workers(Db *db, const Id *id, DbCallback callback, void *userdata);
-int admin_worker_quiet(Db *db, Id id, DbCallback callback, void *userdata);
+int admin_workers(Db *db, const Id *worker, DbCallback callback, void *userdata); /* NULL: all of them */
+int admin_worker_quiet(Db *db, Id worker, DbCallback callback, void *userdata);
 int admin_stats(Db *db, DbCallback callback, void *userdata);
+
+/* Rows (metric, labels, value) as Prometheus prints them, those of one metric together; labels: queue="a",le="1". */
 int admin_metrics(Db *db, DbCallback callback, void *userdata);

@@ -8,7 +8,8 @@
 #include "base/time.h"
 #include "base/util.h"
 
-#define LOOK_USEC (2 * USEC_PER_SEC)
+#define LOOK_USEC  (2 * USEC_PER_SEC)
+#define TIDY_LOOKS 5 /* a round of house-keeping with every fifth look */
 
 /* A worker whose lock was free at every look since `since`, its beat unchanged. */
 typedef struct Suspect {
@@ -23,6 +24,7 @@ struct Rescuer {
     sd_event_source *timer;
     Suspect *suspects;
     size_t n_suspects;
+    unsigned looks;
 };
 
 static const DbStatement look_statement = { .name = "suspects",
@@ -34,6 +36,8 @@ static const DbStatement give_up_statement = {
 static const DbStatement rescue_statement = {
     .name = "rescue", .sql = "SELECT pgmill.rescue($1)", .params = 1
 };
+
+static const DbStatement tidy_statement = { .name = "tidy", .sql = "SELECT pgmill.tidy()", .params = 0 };
 
 static void on_rescued(_unused_ Db *db, const DbReply *reply, _unused_ void *userdata) {
     if (reply->outcome == DB_OK && db_int(reply->rows, 0, 0) > 0)
@@ -119,11 +123,19 @@ static void on_look(_unused_ Db *db, const DbReply *reply, void *userdata) {
     suspects_sweep(r);
 }
 
+static void on_tidied(_unused_ Db *db, const DbReply *reply, _unused_ void *userdata) {
+    if (reply->outcome == DB_FATAL)
+        log_error("Cannot fold the tallies: %s", reply->message);
+}
+
 static int on_timer(sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
     Rescuer *r = userdata;
 
-    if (db_is_connected(r->db))
+    if (db_is_connected(r->db)) {
         (void) db_call(r->db, &look_statement, NULL, on_look, r);
+        if (r->looks++ % TIDY_LOOKS == 0)
+            (void) db_call(r->db, &tidy_statement, NULL, on_tidied, r);
+    }
     (void) sd_event_source_set_time_relative(s, LOOK_USEC / 2 + random_u32() % LOOK_USEC);
     return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }

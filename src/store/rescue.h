@@ -9,7 +9,7 @@
 
 typedef struct Rescuer Rescuer;
 
-/* Looks every 2 s, jittered, while db is connected. Call rescuer_reset() from the connection's lost event. */
+/* Looks every 2 s, jittered, while db is connected, and does a round of house-keeping (pgmill.tidy) every 10 s. Call rescuer_reset() from the connection's lost event. */
 int rescuer_new(Rescuer **ret, sd_event *event, Db *db);
 void rescuer_reset(Rescuer *r);
 Rescuer *rescuer_free(Rescuer *r);

@@ -184,7 +184,7 @@ static const DbStatement submit_group = {
     .params = SUBMIT_PARAMS,
 };
 
-static const DbStatement wake = { .name = "wake", .sql = "SELECT pgmill.wake($1, $2)", .params = 2 };
+static const DbStatement wake = { .name = "wake", .sql = "SELECT pgmill.wake($1, $2, $3)", .params = 3 };
 
 static void params_done(Buf params[static SUBMIT_PARAMS]) {
     for (size_t i = 0; i < SUBMIT_PARAMS; i++)
@@ -233,7 +233,7 @@ static int submit_params(TaskNew *const tasks[], size_t n, Buf p[static SUBMIT_P
 
 /* After the commit, and in a transaction of its own: sleepers are told of rows that they can see. */
 static void submit_wake(Db *db, const char *const literals[static SUBMIT_PARAMS]) {
-    if (db_send(db, &wake, (const char *[]){ literals[1], literals[2] }, NULL, NULL) >= 0)
+    if (db_send(db, &wake, (const char *[]){ literals[1], literals[2], literals[0] }, NULL, NULL) >= 0)
         (void) db_sync(db, NULL, NULL);
 }
 
@@ -281,7 +281,8 @@ int task_submit(Db *db, const TaskNew *task, DbOutcome *ret_outcome, char **ret_
     if (r >= 0)
         r = db_query(db, &submit_group, literals, NULL, ret_outcome, ret_error);
     if (r >= 0)
-        r = db_query(db, &wake, (const char *[]){ literals[1], literals[2] }, NULL, ret_outcome, ret_error);
+        r = db_query(db, &wake, (const char *[]){ literals[1], literals[2], literals[0] }, NULL, ret_outcome,
+            ret_error);
     params_done(p);
     return r;
 }

@@ -75,7 +75,7 @@ def test_a_newer_schema_is_refused_and_left_alone(pgmill: str, database: str) ->
 
 def test_functions_of_another_release_are_replaced(pgmill: str, database: str) -> None:
     with psycopg.connect(database) as db:
-        db.execute("CREATE OR REPLACE FUNCTION pgmill.wake(queues text[], names text[]) RETURNS void"
+        db.execute("CREATE OR REPLACE FUNCTION pgmill.wake(queues text[], names text[], ids uuid[]) RETURNS void"
                    " LANGUAGE sql AS 'SELECT 1 / 0'")
         db.execute("UPDATE pgmill.schema SET functions = 'of another release'")
     assert migrate(pgmill, database) == ["applied functions", READY[-1]]
@@ -95,11 +95,11 @@ def test_tasks_survive_new_functions(pgmill: str, database: str) -> None:
 
 def test_a_failing_migration_leaves_nothing(pgmill: str, empty: str) -> None:
     with psycopg.connect(empty) as db:
-        db.execute("CREATE SCHEMA pgmill; CREATE TABLE pgmill.sleepers ()")  # what the migration makes last
-    assert "sleepers" in migrate(pgmill, empty, expect=70)[-1]
-    assert sorted(contents(empty)) == ["schema", "sleepers"]
+        db.execute("CREATE SCHEMA pgmill; CREATE TABLE pgmill.watchers ()")  # what the migration makes last
+    assert "watchers" in migrate(pgmill, empty, expect=70)[-1]
+    assert sorted(contents(empty)) == ["schema", "watchers"]
     with psycopg.connect(empty) as db:
-        db.execute("DROP TABLE pgmill.sleepers")
+        db.execute("DROP TABLE pgmill.watchers")
     assert migrate(pgmill, empty) == READY
 
 

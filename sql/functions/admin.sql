@@ -1,0 +1,289 @@
+-- SPDX-License-Identifier: MIT
+-- Queues, workers and the whole, as REST and Prometheus show them. Nothing here counts the table: ends come from the
+-- tallies, running tasks from the heartbeats, and what waits is the rest.
+
+-- How many of a queue's `waiting` tasks (neither running nor paused) are due, and since when. Looks at 100,000 entries
+-- of the index on either side: the smaller side is exact, the other is what remains.
+CREATE OR REPLACE FUNCTION pgmill.due(
+  queue text, waiting bigint, OUT available bigint, OUT scheduled bigint, OUT oldest_seconds float8
+)
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  cap constant int := 100000;
+  clock constant timestamptz := clock_timestamp();
+  n bigint;
+BEGIN
+  SELECT count(*) INTO n
+  FROM unnest(enum_range(NULL::pgmill.priority)) p CROSS JOIN LATERAL (
+    SELECT FROM pgmill.tasks t
+    WHERE t.ready AND t.queue = due.queue AND t.priority = p AND t.due_at > clock LIMIT cap) l;
+  IF n < cap THEN
+    scheduled := least(n, waiting);
+    available := waiting - scheduled;
+  ELSE
+    SELECT count(*) INTO n
+    FROM unnest(enum_range(NULL::pgmill.priority)) p CROSS JOIN LATERAL (
+      SELECT FROM pgmill.tasks t
+      WHERE t.ready AND t.queue = due.queue AND t.priority = p AND t.due_at <= clock LIMIT cap) l;
+    available := least(n, waiting);
+    scheduled := waiting - available;
+  END IF;
+  SELECT extract(epoch FROM clock - min(l.due_at))::float8 INTO oldest_seconds
+  FROM unnest(enum_range(NULL::pgmill.priority)) p CROSS JOIN LATERAL (
+    SELECT t.due_at FROM pgmill.tasks t
+    WHERE t.ready AND t.queue = due.queue AND t.priority = p ORDER BY t.due_at, t.id LIMIT 1) l
+  WHERE l.due_at <= clock;
+END
+$$;
+
+-- Queues that were configured, used, or are served by a living worker.
+CREATE OR REPLACE VIEW pgmill.queue_names AS
+SELECT q.name::text AS name FROM pgmill.queues q
+UNION SELECT t.queue FROM pgmill.tallies t WHERE t.queue <> ''
+UNION SELECT unnest(w.queues) FROM pgmill.workers w JOIN pgmill.heartbeats h ON h.worker = w.id AND NOT h.dead;
+
+-- The state of one queue, or of the first 1,000 by name.
+CREATE OR REPLACE FUNCTION pgmill.queue_states(only_name text DEFAULT NULL)
+RETURNS TABLE (name text, paused boolean, max_running int, submitted bigint, completed bigint, failed bigint,
+               cancelled bigint, running bigint, paused_tasks bigint, available bigint, scheduled bigint,
+               oldest_seconds float8, workers bigint)
+LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  WITH names AS MATERIALIZED (
+    SELECT n.name FROM pgmill.queue_names n WHERE only_name IS NULL OR n.name = only_name ORDER BY n.name LIMIT 1000
+  ), counted AS MATERIALIZED (
+    SELECT * FROM pgmill.tally t WHERE only_name IS NULL OR t.queue = only_name
+  ), runs AS MATERIALIZED (
+    SELECT t.queue::text AS queue, count(*) AS n
+    FROM pgmill.heartbeats h CROSS JOIN LATERAL unnest(h.held) AS u (id)
+    CROSS JOIN LATERAL (
+      SELECT t.queue FROM pgmill.tasks t
+      WHERE t.id = u.id AND t.worker = h.worker AND t.state = 'running' AND t.paused_at IS NULL LIMIT 1) t
+    GROUP BY 1
+  ), served AS MATERIALIZED (
+    SELECT q AS queue, count(*) AS n
+    FROM pgmill.workers w JOIN pgmill.heartbeats h ON h.worker = w.id AND NOT h.dead CROSS JOIN unnest(w.queues) q
+    GROUP BY 1
+  ), states AS (
+    SELECT n.name, coalesce(q.paused, false) AS paused, q.max_running, coalesce(t.submitted, 0) AS submitted,
+           coalesce(t.completed, 0) AS completed, coalesce(t.failed - t.reopened_failed, 0) AS failed,
+           coalesce(t.cancelled - t.reopened_cancelled, 0) AS cancelled, coalesce(r.n, 0) AS running,
+           greatest(coalesce(t.paused, 0), 0) AS paused_tasks, coalesce(s.n, 0) AS workers
+    FROM names n LEFT JOIN pgmill.queues q ON q.name = n.name LEFT JOIN counted t ON t.queue = n.name
+    LEFT JOIN runs r ON r.queue = n.name LEFT JOIN served s ON s.queue = n.name
+  )
+  SELECT s.name, s.paused, s.max_running, s.submitted, s.completed, s.failed, s.cancelled, s.running, s.paused_tasks,
+         d.available, d.scheduled, d.oldest_seconds, s.workers
+  FROM states s CROSS JOIN LATERAL pgmill.due(s.name, greatest(
+    s.submitted - s.completed - s.failed - s.cancelled - s.running - s.paused_tasks, 0)) d
+  ORDER BY s.name;
+END
+$$;
+
+-- ---- queues ----
+
+CREATE OR REPLACE FUNCTION pgmill.show_queues(only_name text, OUT verdict text, OUT json text)
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  list json[];
+BEGIN
+  SELECT array_agg(json_build_object(
+    'name', q.name, 'paused', q.paused, 'max_running', q.max_running, 'available', q.available,
+    'scheduled', q.scheduled, 'running', q.running, 'paused_tasks', q.paused_tasks, 'completed', q.completed,
+    'failed', q.failed, 'cancelled', q.cancelled, 'oldest_available_seconds', q.oldest_seconds, 'workers', q.workers)
+    ORDER BY q.name)
+  INTO list FROM pgmill.queue_states(only_name) q;
+  verdict := 'done';
+  json := CASE WHEN only_name IS NULL THEN json_build_object('queues', coalesce(list, '{}')) ELSE list[1] END;
+  IF json IS NULL THEN
+    verdict := 'unknown';
+  END IF;
+END
+$$;
+
+-- A queue that opens again has work for those who sleep.
+CREATE OR REPLACE FUNCTION pgmill.wake_queue(name text) RETURNS void
+LANGUAGE sql VOLATILE AS $$
+  SELECT pg_notify('pgmill_' || s.worker, '') FROM pgmill.sleepers s WHERE s.queue = wake_queue.name
+$$;
+
+-- verdict: `created` when the queue had no configuration before.
+CREATE OR REPLACE FUNCTION pgmill.put_queue(name text, paused boolean, max_running int, OUT verdict text, OUT json text)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_variable
+DECLARE
+  outcome text;
+BEGIN
+  INSERT INTO pgmill.queues AS q (name, paused, max_running) VALUES (name, paused, max_running)
+  ON CONFLICT ON CONSTRAINT queues_pkey DO UPDATE SET paused = excluded.paused, max_running = excluded.max_running
+  RETURNING CASE WHEN q.xmax = 0 THEN 'created' ELSE 'done' END INTO outcome;
+  PERFORM pgmill.wake_queue(name);
+  SELECT s.json INTO json FROM pgmill.show_queues(name) s;
+  verdict := outcome;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION pgmill.pause_queue(name text, paused boolean, OUT verdict text, OUT json text)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_variable
+BEGIN
+  IF NOT EXISTS (SELECT FROM pgmill.queue_names n WHERE n.name = pause_queue.name) THEN
+    verdict := 'unknown';
+    RETURN;
+  END IF;
+  INSERT INTO pgmill.queues (name, paused) VALUES (name, paused)
+  ON CONFLICT ON CONSTRAINT queues_pkey DO UPDATE SET paused = excluded.paused;
+  IF NOT paused THEN
+    PERFORM pgmill.wake_queue(name);
+  END IF;
+  SELECT s.verdict, s.json INTO verdict, json FROM pgmill.show_queues(name) s;
+END
+$$;
+
+-- ---- workers ----
+
+CREATE OR REPLACE FUNCTION pgmill.show_workers(only_id uuid, OUT verdict text, OUT json text)
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  list json[];
+BEGIN
+  SELECT array_agg(json_build_object(
+    'id', w.id, 'instance', w.instance, 'host', w.host, 'pid', w.pid, 'version', w.version, 'queues', w.queues,
+    'names', w.names,
+    'status', CASE WHEN s.worker IS NOT NULL THEN 'LOST' WHEN w.quiet_at IS NOT NULL THEN 'QUIET' ELSE 'ACTIVE' END,
+    'started_at', pgmill.rfc3339(w.started_at), 'last_seen_at', pgmill.rfc3339(w.at),
+    'running', r.n, 'tasks', r.tasks) ORDER BY w.id DESC)
+  INTO list
+  FROM (SELECT w.*, h.at, h.held FROM pgmill.heartbeats h JOIN pgmill.workers w ON w.id = h.worker
+        WHERE only_id IS NULL OR w.id = only_id ORDER BY w.id DESC LIMIT 1000) w
+  LEFT JOIN pgmill.suspects() s ON s.worker = w.id
+  CROSS JOIN LATERAL (
+    SELECT count(*) AS n, coalesce(json_agg(json_build_object(
+             'id', t.id, 'name', t.name, 'started_at', pgmill.rfc3339(t.started_at)) ORDER BY t.number)
+             FILTER (WHERE t.number <= 100), '[]') AS tasks
+    FROM (SELECT t.*, row_number() OVER (ORDER BY u.number) AS number
+          FROM unnest(w.held) WITH ORDINALITY AS u (id, number) CROSS JOIN LATERAL (
+            SELECT t.id, t.name, t.started_at FROM pgmill.tasks t
+            WHERE t.id = u.id AND t.worker = w.id AND t.state = 'running' LIMIT 1) t) t) r;
+  verdict := 'done';
+  json := CASE WHEN only_id IS NULL THEN json_build_object('workers', coalesce(list, '{}')) ELSE list[1] END;
+  IF json IS NULL THEN
+    verdict := 'unknown';
+  END IF;
+END
+$$;
+
+-- It takes nothing new from its next claim on.
+CREATE OR REPLACE FUNCTION pgmill.quiet(worker uuid, OUT verdict text, OUT json text)
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  UPDATE pgmill.workers w SET quiet_at = clock_timestamp() WHERE w.id = worker AND w.quiet_at IS NULL;
+  DELETE FROM pgmill.sleepers s WHERE s.worker = quiet.worker;
+  SELECT s.verdict, s.json INTO verdict, json FROM pgmill.show_workers(worker) s;
+END
+$$;
+
+-- ---- the whole ----
+
+-- Age of the oldest open or prepared transaction of this database: it keeps dead rows from being cleared away.
+CREATE OR REPLACE FUNCTION pgmill.oldest_transaction_seconds() RETURNS float8
+LANGUAGE sql VOLATILE AS $$
+  SELECT coalesce(greatest(extract(epoch FROM clock_timestamp() - least(
+    (SELECT min(a.xact_start) FROM pg_stat_activity a
+     WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend'),
+    (SELECT min(p.prepared) FROM pg_prepared_xacts p WHERE p.database = current_database()))), 0), 0)::float8
+$$;
+
+CREATE OR REPLACE FUNCTION pgmill.show_stats(version text, OUT verdict text, OUT json text)
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  verdict := 'done';
+  SELECT json_build_object(
+    'version', show_stats.version, 'schema', (SELECT max(s.version) FROM pgmill.schema s),
+    'workers', (SELECT count(*) FROM pgmill.heartbeats h WHERE NOT h.dead), 'queues', count(*),
+    'tasks', json_build_object(
+      'SCHEDULED', coalesce(sum(q.scheduled), 0), 'AVAILABLE', coalesce(sum(q.available), 0),
+      'RUNNING', coalesce(sum(q.running), 0), 'PAUSED', coalesce(sum(q.paused_tasks), 0),
+      'COMPLETED', coalesce(sum(q.completed), 0), 'CANCELLED', coalesce(sum(q.cancelled), 0),
+      'FAILED', coalesce(sum(q.failed), 0)),
+    'submitted', coalesce(sum(q.submitted), 0), 'oldest_available_seconds', max(q.oldest_seconds),
+    'oldest_transaction_seconds', pgmill.oldest_transaction_seconds())
+  INTO json FROM pgmill.queue_states() q;
+END
+$$;
+
+-- The buckets of a histogram as Prometheus has them: each with all below it.
+CREATE OR REPLACE FUNCTION pgmill.buckets(counts bigint[]) RETURNS TABLE (le text, value bigint)
+LANGUAGE sql IMMUTABLE AS $$
+  SELECT coalesce((pgmill.bounds())[n]::text, '+Inf'), coalesce(sum(counts[n]) OVER (ORDER BY n), 0)::bigint
+  FROM generate_series(1, cardinality(pgmill.bounds()) + 1) n
+$$;
+
+-- Rows of a metric together. Names of queues are pgmill.label: nothing in them needs escaping.
+CREATE OR REPLACE FUNCTION pgmill.metrics(version text) RETURNS TABLE (metric text, labels text, value text)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  WITH states AS MATERIALIZED (
+    SELECT * FROM pgmill.queue_states()
+  ), counted AS MATERIALIZED (
+    SELECT * FROM pgmill.tally t
+  ), listed AS MATERIALIZED (
+    SELECT t.* FROM counted t JOIN states s ON s.name = t.queue
+  ), workers AS MATERIALIZED (
+    SELECT count(*) FILTER (WHERE s.worker IS NULL AND w.quiet_at IS NULL) AS active,
+           count(*) FILTER (WHERE s.worker IS NULL AND w.quiet_at IS NOT NULL) AS quiet, count(s.worker) AS lost
+    FROM pgmill.heartbeats h JOIN pgmill.workers w ON w.id = h.worker LEFT JOIN pgmill.suspects() s ON s.worker = w.id
+  ), rows (n, metric, labels, value) AS (
+    SELECT 1, 'pgmill_build_info', format('version="%s",schema="%s"', metrics.version, max(s.version)), '1'
+    FROM pgmill.schema s
+    UNION ALL
+    SELECT 2, 'pgmill_tasks', format('queue="%s",status="%s"', s.name, v.status), v.value::text
+    FROM states s CROSS JOIN LATERAL (VALUES
+      ('SCHEDULED', s.scheduled), ('AVAILABLE', s.available), ('RUNNING', s.running), ('PAUSED', s.paused_tasks),
+      ('COMPLETED', s.completed), ('CANCELLED', s.cancelled), ('FAILED', s.failed)) v (status, value)
+    UNION ALL
+    SELECT 3, 'pgmill_tasks_submitted_total', format('queue="%s"', t.queue), t.submitted::text FROM listed t
+    UNION ALL
+    SELECT 4, 'pgmill_tasks_finished_total', format('queue="%s",outcome="%s"', t.queue, v.outcome), v.value::text
+    FROM listed t CROSS JOIN LATERAL (VALUES
+      ('completed', t.completed), ('failed', t.failed), ('cancelled', t.cancelled)) v (outcome, value)
+    UNION ALL
+    SELECT 5, 'pgmill_tasks_retried_total', format('queue="%s"', t.queue), t.retried::text FROM listed t
+    UNION ALL
+    SELECT 6, 'pgmill_wait_seconds_bucket', format('queue="%s",le="%s"', t.queue, b.le), b.value::text
+    FROM listed t CROSS JOIN LATERAL pgmill.buckets(t.waits) b
+    UNION ALL
+    SELECT 7, 'pgmill_wait_seconds_sum', format('queue="%s"', t.queue), t.wait_seconds::text FROM listed t
+    UNION ALL
+    SELECT 8, 'pgmill_wait_seconds_count', format('queue="%s"', t.queue), coalesce(c.n, 0)::text
+    FROM listed t CROSS JOIN LATERAL (SELECT sum(x) AS n FROM unnest(t.waits) x) c
+    UNION ALL
+    SELECT 9, 'pgmill_run_seconds_bucket', format('queue="%s",le="%s"', t.queue, b.le), b.value::text
+    FROM listed t CROSS JOIN LATERAL pgmill.buckets(t.runs) b
+    UNION ALL
+    SELECT 10, 'pgmill_run_seconds_sum', format('queue="%s"', t.queue), t.run_seconds::text FROM listed t
+    UNION ALL
+    SELECT 11, 'pgmill_run_seconds_count', format('queue="%s"', t.queue), coalesce(c.n, 0)::text
+    FROM listed t CROSS JOIN LATERAL (SELECT sum(x) AS n FROM unnest(t.runs) x) c
+    UNION ALL
+    SELECT 12, 'pgmill_oldest_available_seconds', format('queue="%s"', s.name), coalesce(s.oldest_seconds, 0)::text
+    FROM states s
+    UNION ALL
+    SELECT 13, 'pgmill_queue_paused', format('queue="%s"', s.name), s.paused::int::text FROM states s
+    UNION ALL
+    SELECT 14, 'pgmill_workers', format('status="%s"', v.status), v.value::text
+    FROM workers w CROSS JOIN LATERAL (VALUES ('ACTIVE', w.active), ('QUIET', w.quiet), ('LOST', w.lost)) v (status, value)
+    UNION ALL
+    SELECT 15, 'pgmill_rescues_total', 'reason="lost"', coalesce(sum(t.rescued), 0)::text FROM counted t
+    UNION ALL
+    SELECT 16, 'pgmill_fenced_writes_total', '', coalesce(sum(t.refused), 0)::text FROM counted t
+    UNION ALL
+    SELECT 17, 'pgmill_db_oldest_transaction_age_seconds', '', pgmill.oldest_transaction_seconds()::text
+  )
+  SELECT r.metric, r.labels, r.value FROM (SELECT *, row_number() OVER () AS place FROM rows) r ORDER BY r.n, r.place;
+END
+$$;

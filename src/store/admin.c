@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+#include "store/admin.h"
+
+#include <stdio.h>
+
+#include "base/util.h"
+
+int admin_queues(Db *db, const char *name, DbCallback callback, void *userdata) {
+    static const DbStatement statement = {
+        .name = "show_queues", .sql = "SELECT verdict, json FROM pgmill.show_queues($1)", .params = 1
+    };
+    return db_call(db, &statement, &name, callback, userdata);
+}
+
+int admin_queue_put(
+    Db *db, const char *name, bool paused, int max_running, DbCallback callback, void *userdata) {
+    static const DbStatement statement = {
+        .name = "put_queue", .sql = "SELECT verdict, json FROM pgmill.put_queue($1, $2, $3)", .params = 3
+    };
+    char limit[16];
+
+    (void) snprintf(limit, sizeof(limit), "%d", max_running);
+    const char *params[] = { name, paused ? "t" : "f", max_running < 0 ? NULL : limit };
+    return db_call(db, &statement, params, callback, userdata);
+}
+
+int admin_queue_pause(Db *db, const char *name, bool paused, DbCallback callback, void *userdata) {
+    static const DbStatement statement = {
+        .name = "pause_queue", .sql = "SELECT verdict, json FROM pgmill.pause_queue($1, $2)", .params = 2
+    };
+    return db_call(db, &statement, (const char *[]){ name, paused ? "t" : "f" }, callback, userdata);
+}
+
+int admin_workers(Db *db, const Id *worker, DbCallback callback, void *userdata) {
+    static const DbStatement statement = {
+        .name = "show_workers", .sql = "SELECT verdict, json FROM pgmill.show_workers($1)", .params = 1
+    };
+    return db_call(db, &statement, (const char *[]){ worker ? ID_TEXT(*worker) : NULL }, callback, userdata);
+}
+
+int admin_worker_quiet(Db *db, Id worker, DbCallback callback, void *userdata) {
+    static const DbStatement statement = {
+        .name = "quiet", .sql = "SELECT verdict, json FROM pgmill.quiet($1)", .params = 1
+    };
+    return db_call(db, &statement, (const char *[]){ ID_TEXT(worker) }, callback, userdata);
+}
+
+int admin_stats(Db *db, DbCallback callback, void *userdata) {
+    static const DbStatement statement = {
+        .name = "show_stats", .sql = "SELECT verdict, json FROM pgmill.show_stats($1)", .params = 1
+    };
+    return db_call(db, &statement, (const char *[]){ PGMILL_VERSION }, callback, userdata);
+}
+
+int admin_metrics(Db *db, DbCallback callback, void *userdata) {
+    static const DbStatement statement = {
+        .name = "metrics", .sql = "SELECT metric, labels, value FROM pgmill.metrics($1)", .params = 1
+    };
+    return db_call(db, &statement, (const char *[]){ PGMILL_VERSION }, callback, userdata);
+}
