@@ -13,13 +13,16 @@
 #include "api/metrics.h"
 #include "api/read.h"
 #include "api/route.h"
+#include "api/settings.h"
 #include "api/submit.h"
 #include "api/wait.h"
 #include "base/log.h"
 #include "base/service.h"
+#include "base/time.h"
 
-#define CONNECTIONS_MAX 2000 /* of one listening socket */
-#define DRAIN_USEC      (5 * USEC_PER_SEC)
+#define DESCRIPTORS  200                 /* besides those of connections */
+#define CROWDED_USEC (10 * USEC_PER_SEC) /* between two lines of the log */
+#define DRAIN_USEC   (5 * USEC_PER_SEC)
 
 /* "127.0.0.1:8000, [::1]:8000" */
 static const char *addresses(const Api *api, char *buf, size_t size) {
@@ -149,6 +152,23 @@ static void on_turned(void *userdata) {
     groups_flush(api->reads);
 }
 
+/* One who comes too often, or all of them together, must not fill the log too. */
+static void on_crowded(const char *address, void *userdata) {
+    static uint64_t said[2];
+    const Api *api = userdata;
+    uint64_t now = time_now_boottime();
+
+    if (now - said[!!address] < CROWDED_USEC && said[!!address] > 0)
+        return;
+    said[!!address] = now;
+    if (address)
+        log_warning("%s has %ju connections, and gets no more (AddressConnectionsMax=)", address,
+            (uintmax_t) api->config.address_connections_max);
+    else
+        log_warning("All but a few of %ju connections are open (ConnectionsMax=): answering probes only",
+            (uintmax_t) api->connections_max);
+}
+
 static void on_drained(void *userdata) {
     Api *api = userdata;
 
@@ -160,6 +180,15 @@ static int on_drain_timeout(sd_event_source *s, _unused_ uint64_t usec, void *us
 
     log_warning("Giving up %zu requests that did not end in time", http_server_active(api->server));
     return sd_event_exit(sd_event_source_get_event(s), 0);
+}
+
+static int on_reload(
+    _unused_ sd_event_source *s, _unused_ const struct signalfd_siginfo *si, void *userdata) {
+    Api *api = userdata;
+
+    if (api->server)
+        settings_reload(api);
+    return 0;
 }
 
 static int on_stop(sd_event_source *s, _unused_ const struct signalfd_siginfo *si, void *userdata) {
@@ -185,15 +214,18 @@ static int on_stop(sd_event_source *s, _unused_ const struct signalfd_siginfo *s
 /* Connections wait in the sockets' queues until open_doors(). */
 static int make_server(Api *api) {
     static const HttpEvents events = {
-        .begin = route_begin, .refuse = route_refuse, .turned = on_turned, .drained = on_drained
+        .begin = route_begin,
+        .refuse = route_refuse,
+        .turned = on_turned,
+        .drained = on_drained,
+        .crowded = on_crowded,
     };
     HttpServer *server;
 
-    int r = listen_sockets(&api->listen, &api->config);
+    int r = listen_sockets(&api->listen, &api->config, api->tokens_asked);
     if (r < 0)
         return r;
-    const HttpLimits limits = { .body_max = api->config.body_max, .connections_max = CONNECTIONS_MAX };
-    r = http_server_new(&server, api->event, &events, limits, api);
+    r = http_server_new(&server, api->event, &events, settings_limits(api), api);
     if (r < 0)
         return log_error_errno(r, "Cannot make the HTTP server: %m");
     api->server = server;
@@ -268,11 +300,12 @@ static void api_done(Api *api) {
     metrics_free(api->metrics);
     listen_sockets_done(&api->listen);
     sd_event_unref(api->event);
+    tokens_done(&api->tokens);
     config_done(&api->config);
 }
 
 static int serve(Api *api) {
-    int r = service_loop_new(&api->event, on_stop, NULL, api);
+    int r = service_loop_new(&api->event, on_stop, on_reload, api);
     if (r < 0)
         return log_error_errno(r, "Cannot make the event loop: %m");
     r = make(api);
@@ -283,9 +316,21 @@ static int serve(Api *api) {
     return r < 0 ? log_error_errno(r, "The event loop failed: %m") : r;
 }
 
+/* Each takes a descriptor. */
+static size_t most_connections(const Config *config) {
+    uint64_t most = service_want_descriptors(config->connections_max + DESCRIPTORS);
+
+    most = most > 2 * DESCRIPTORS ? most - DESCRIPTORS : most / 2;
+    if (most >= config->connections_max)
+        return config->connections_max;
+    log_warning("ConnectionsMax=%ju is more than the limit of open files allows (LimitNOFILE=): taking %ju",
+        (uintmax_t) config->connections_max, (uintmax_t) most);
+    return most;
+}
+
 static int run(int argc, char *argv[]) {
     _cleanup_(service_stoppingp) _unused_ char stopping;
-    _cleanup_(api_done) Api api = {};
+    _cleanup_(api_done) Api api = { .argc = argc, .argv = argv };
     char **arguments;
 
     log_open("pgmill-api");
@@ -297,7 +342,9 @@ static int run(int argc, char *argv[]) {
         log_error("pgmill api takes no argument \"%s\"", *arguments);
         return EX_USAGE;
     }
-    service_want_descriptors(LISTEN_MAX * CONNECTIONS_MAX + 100);
+    if (settings_tokens(&api.config, &api.tokens, &api.tokens_asked) < 0)
+        return EX_CONFIG;
+    api.connections_max = most_connections(&api.config);
     r = serve(&api);
     if (r == -EINVAL || r == -EACCES)
         return EX_CONFIG;

@@ -7,6 +7,7 @@
 #include "api/http.h"
 #include "api/link.h"
 #include "api/listen.h"
+#include "api/token.h"
 #include "base/config.h"
 #include "store/rescue.h"
 
@@ -21,9 +22,14 @@ typedef enum LinkUse {
 } LinkUse;
 
 typedef struct Api {
+    int argc; /* how it was started; for reading the configuration again */
+    char **argv;
     Config config;
     sd_event *event;
     Id instance; /* of this process */
+    size_t connections_max;
+    Tokens tokens;
+    bool tokens_asked; /* on TCP: there is a file of tokens, even if it holds none */
     ListenSockets listen;
     HttpServer *server;
     Link *links[_LINK_USE_MAX];

@@ -15,6 +15,16 @@ static const uint64_t limits[_DEADLINE_PART_MAX] = {
     [DEADLINE_IDLE] = 60 * USEC_PER_SEC,
 };
 
+#define HASTE_USEC (250 * USEC_PER_MSEC) /* a header should not take longer, in need */
+#define GRACE_USEC USEC_PER_SEC          /* nor any other part */
+
+static void cut(Deadline *d) {
+    if (!d->cut)
+        d->all->cut++;
+    d->cut = true;
+    (void) shutdown(d->fd, SHUT_RDWR);
+}
+
 static int timer_set(Deadlines *all) {
     int r = sd_event_source_set_time_relative(all->timer, SCAN_USEC);
     return r < 0 ? r : sd_event_source_set_enabled(all->timer, SD_EVENT_ONESHOT);
@@ -29,7 +39,7 @@ static int on_timer(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *u
     for (Deadline *d = all->first; d; d = d->next) {
         uint64_t limit = limits[scarce && d->part == DEADLINE_IDLE ? DEADLINE_HEADER : d->part];
         if (now - d->since >= limit)
-            (void) shutdown(d->fd, SHUT_RDWR);
+            cut(d);
     }
     return all->first ? timer_set(all) : 0;
 }
@@ -46,30 +56,50 @@ void deadlines_done(Deadlines *all) {
     all->event = sd_event_unref(all->event);
 }
 
-void deadline_begin(Deadlines *all, Deadline *d, int fd) {
-    d->fd = fd;
-    deadline_next(d, DEADLINE_HEADER);
+static void put_first(Deadline *d) {
+    Deadlines *all = d->all;
+
     d->previous = NULL;
     d->next = all->first;
-    if (d->next)
-        d->next->previous = d;
-    else
-        (void) timer_set(all); /* off while there is no connection: an idle service does not wake up */
+    *(d->next ? &d->next->previous : &all->last) = d;
     all->first = d;
+}
+
+static void take_out(Deadline *d) {
+    *(d->previous ? &d->previous->next : &d->all->first) = d->next;
+    *(d->next ? &d->next->previous : &d->all->last) = d->previous;
+}
+
+void deadline_begin(Deadlines *all, Deadline *d, int fd) {
+    *d = (Deadline){ .all = all, .part = DEADLINE_HEADER, .since = time_now_boottime(), .fd = fd };
+    if (!all->first)
+        (void) timer_set(all); /* off while there is no connection: an idle service does not wake up */
+    put_first(d);
     all->count++;
 }
 
 void deadline_next(Deadline *d, DeadlinePart part) {
     d->part = part;
     d->since = time_now_boottime();
+    take_out(d);
+    put_first(d);
 }
 
-void deadline_end(Deadlines *all, Deadline *d) {
-    if (d->previous)
-        d->previous->next = d->next;
-    else
-        all->first = d->next;
-    if (d->next)
-        d->next->previous = d->previous;
-    all->count--;
+void deadline_end(Deadline *d) {
+    take_out(d);
+    d->all->count--;
+    d->all->cut -= d->cut;
+}
+
+bool deadlines_yield(Deadlines *all, unsigned parts) {
+    uint64_t now = time_now_boottime();
+
+    for (Deadline *d = all->last; d && now - d->since >= HASTE_USEC; d = d->previous) {
+        uint64_t least = d->part == DEADLINE_HEADER ? HASTE_USEC : GRACE_USEC;
+        if (!d->cut && (parts & 1U << d->part) && now - d->since >= least) {
+            cut(d);
+            return true;
+        }
+    }
+    return false;
 }

@@ -2,7 +2,8 @@
 #pragma once
 /*
  * Absolute deadlines of connections: however a client dribbles its bytes, it has so long for each part of the
- * conversation and no longer. Knows descriptors and clocks, nothing of HTTP's syntax.
+ * conversation and no longer; and whoever takes longest gives way when there is no room for a new one. Knows
+ * descriptors and clocks, nothing of HTTP's syntax.
  */
 #include <systemd/sd-event.h>
 
@@ -20,15 +21,17 @@ typedef enum DeadlinePart {
 
 /* Embedded in what stands for a connection. */
 typedef struct Deadline {
+    struct Deadlines *all;
     struct Deadline *next, *previous;
     DeadlinePart part;
     uint64_t since; /* CLOCK_BOOTTIME, microseconds */
     int fd;         /* not owned */
+    bool cut;       /* shut down already, and not yet closed by its owner */
 } Deadline;
 
 typedef struct Deadlines {
-    Deadline *first;
-    size_t count, scarce_from; /* from so many connections on they are scarce */
+    Deadline *first, *last;         /* by since, the latest one first */
+    size_t count, cut, scarce_from; /* from so many connections on they are scarce */
     sd_event *event;
     sd_event_source *timer;
 } Deadlines;
@@ -41,4 +44,13 @@ void deadlines_done(Deadlines *all);
  * at the latest, both directions of fd are shut down; whoever owns it sees that and closes it. */
 void deadline_begin(Deadlines *all, Deadline *d, int fd);
 void deadline_next(Deadline *d, DeadlinePart part);
-void deadline_end(Deadlines *all, Deadline *d);
+void deadline_end(Deadline *d);
+
+/* Connections that are not about to be closed. */
+static inline size_t deadlines_open(const Deadlines *all) {
+    return all->count - all->cut;
+}
+
+/* Shuts down the connection that is at its part for longest, if that is one of parts (a sum of 1 << DEADLINE_…) and at
+ * it for a second: a quarter for DEADLINE_HEADER, since a client that means well sends that at once. False: none. */
+bool deadlines_yield(Deadlines *all, unsigned parts);

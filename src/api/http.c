@@ -11,13 +11,17 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include "api/admission.h"
 #include "api/deadline.h"
 #include "base/log.h"
 
 #define CONNECTION_MEMORY (16U * 1024)        /* bounds a request's header; longer ones get 431 */
 #define BODIES_MAX        (64U * 1024 * 1024) /* bytes of all bodies being received, four of the longest at least */
+#define REPLIES_MAX       (64U * 1024 * 1024) /* bytes of all answers that are on their way; then slow readers go */
+#define REPLY_SMALL       4096                /* answers that are given even then */
 #define STREAM_BLOCK      4096                /* bytes pulled at once */
 #define QUIET_USEC        (100 * USEC_PER_MSEC) /* without a request: drained, although connections are open */
+#define CUT_MAX           64 /* connections that were shut down, and that libmicrohttpd has yet to close */
 #define DISCARD_MAX       (8U * 1024 * 1024) /* of a body that is too long: read on, so that the client reads 413 */
 
 typedef struct Listener {
@@ -29,6 +33,13 @@ typedef struct Listener {
     bool local;
 } Listener;
 
+/* What stands for a connection. */
+typedef struct Connection {
+    Deadline deadline;
+    AdmissionAddress *address;
+    bool crowded;
+} Connection;
+
 struct HttpServer {
     sd_event *event;
     const HttpEvents *events;
@@ -36,8 +47,9 @@ struct HttpServer {
     void *userdata;
     Listener *listeners;
     Deadlines deadlines;
+    Admission admission;
     HttpRequest *requests; /* under way */
-    size_t active, body_bytes;
+    size_t active, body_bytes, reply_bytes;
     sd_event_source *drained; /* once draining */
     bool closing;
 };
@@ -46,7 +58,9 @@ struct HttpRequest {
     HttpRequest *next, *previous;
     Listener *listener;
     struct MHD_Connection *connection;
-    Deadline *deadline;
+    Connection *guest;
+    char *client;
+    size_t body_max, reply_bytes;
     const char *method, *path;
     HttpThen then;
     const void *what;
@@ -60,6 +74,8 @@ struct HttpRequest {
     bool discarding; /* answered, or too long: the rest of the body is nobody's */
     bool too_long;
     bool received; /* the whole of it */
+    bool again;    /* libmicrohttpd was asked to come again */
+    bool waited;   /* it was suspended */
     bool suspended;
     bool failed; /* no memory to answer it: close */
     bool ending; /* a stream: nothing more is pulled */
@@ -154,6 +170,8 @@ static void request_free(HttpRequest *r) {
 
     release(r);
     body_drop(r);
+    s->reply_bytes -= r->reply_bytes;
+    free(r->client);
     if (r->response)
         MHD_destroy_response(r->response);
     if (r->previous)
@@ -171,7 +189,7 @@ static enum MHD_Result queue_response(HttpRequest *r) {
     enum MHD_Result queued = MHD_queue_response(r->connection, r->status, r->response);
 
     MHD_destroy_response(TAKE_PTR(r->response)); /* libmicrohttpd counts its own reference */
-    deadline_next(r->deadline, DEADLINE_REPLY);
+    deadline_next(&r->guest->deadline, DEADLINE_REPLY);
     return queued;
 }
 
@@ -181,7 +199,7 @@ static bool receive(HttpRequest *r, const char *data, size_t n) {
 
     if (r->discarding)
         return true;
-    if (n > s->limits.body_max - r->body.len) {
+    if (n > r->body_max - r->body.len) {
         r->too_long = r->discarding = true;
         body_drop(r);
         return true;
@@ -196,28 +214,54 @@ static bool receive(HttpRequest *r, const char *data, size_t n) {
     return buf_error(&r->body) >= 0;
 }
 
-/* The header is there. */
+/* The header is there. Answers that need not wait for the body, because it is long or the client asked, are given at
+ * once; libmicrohttpd closes the connection behind them. */
 static enum MHD_Result request_begin(HttpRequest *r) {
     HttpServer *s = r->listener->server;
     const char *length = http_header(r, "Content-Length");
+    bool asks = http_header(r, "Expect") != NULL;
     uint64_t announced = 0;
 
-    deadline_next(r->deadline, DEADLINE_BODY);
+    deadline_next(&r->guest->deadline, DEADLINE_BODY);
     if (length && parse_uint(length, UINT64_MAX, &announced) < 0)
         announced = UINT64_MAX;
-    if (length && http_header(r, "Transfer-Encoding"))
-        s->events->refuse(r, MHD_HTTP_BAD_REQUEST, s->userdata); /* RFC 9112, section 6.3: smuggling */
-    else if (announced > s->limits.body_max && (announced > DISCARD_MAX || http_header(r, "Expect")))
-        s->events->refuse(r, MHD_HTTP_CONTENT_TOO_LARGE, s->userdata);
-    else {
-        if (announced > s->limits.body_max)
-            r->too_long = r->discarding = true;
+    if (length && http_header(r, "Transfer-Encoding")) { /* RFC 9112, section 6.3: smuggling */
+        s->events->refuse(r, MHD_HTTP_BAD_REQUEST, s->userdata);
+        asks = true;
+    } else
+        s->events->begin(r, s->userdata);
+    bool too_long = announced > r->body_max, answered = r->discarding;
+    if (!answered && too_long) {
+        if (asks || announced > DISCARD_MAX)
+            s->events->refuse(r, MHD_HTTP_CONTENT_TOO_LARGE, s->userdata);
         else
-            s->events->begin(r, s->userdata);
+            r->too_long = r->discarding = true;
+    }
+    if (r->failed)
+        return MHD_NO;
+    if (r->response && (asks || announced > DISCARD_MAX))
+        return queue_response(r);
+    return MHD_YES;
+}
+
+/* Who has no answer yet gets it later. */
+static enum MHD_Result answer_or_wait(HttpRequest *r) {
+    if (r->failed)
+        return MHD_NO;
+    if (r->response)
+        return queue_response(r);
+#if MHD_VERSION < 0x01001000
+    /* Before 1.0.10, a connection that is resumed goes on with what it waited for when it was suspended, and that was
+     * reading: a client that has sent all it will ever send is taken for one that is gone. But one that is suspended
+     * when it comes here for the second time waits for nothing. */
+    if (!r->again) {
+        r->again = true;
         return MHD_YES;
     }
-    /* Before the body: libmicrohttpd closes the connection behind this answer. */
-    return r->failed ? MHD_NO : queue_response(r);
+#endif
+    r->suspended = r->waited = true;
+    MHD_suspend_connection(r->connection);
+    return MHD_YES;
 }
 
 /* The body is there too. */
@@ -225,19 +269,13 @@ static enum MHD_Result request_complete(HttpRequest *r) {
     HttpServer *s = r->listener->server;
 
     r->received = true;
-    deadline_next(r->deadline, DEADLINE_WORK);
+    deadline_next(&r->guest->deadline, DEADLINE_WORK);
     if (r->too_long)
         s->events->refuse(r, MHD_HTTP_CONTENT_TOO_LARGE, s->userdata);
     else if (!r->response)
         r->then(r, r->what, s->userdata);
     body_drop(r);
-    if (r->failed)
-        return MHD_NO;
-    if (r->response)
-        return queue_response(r);
-    r->suspended = true;
-    MHD_suspend_connection(r->connection);
-    return MHD_YES;
+    return answer_or_wait(r);
 }
 
 static enum MHD_Result on_access(void *userdata, struct MHD_Connection *connection, const char *url,
@@ -245,15 +283,18 @@ static enum MHD_Result on_access(void *userdata, struct MHD_Connection *connecti
     Listener *l = userdata;
     HttpRequest *r = *state;
 
-    if (l->server->closing || (r && (r->failed || r->received)))
+    if (l->server->closing || (r && (r->failed || r->waited)))
         return MHD_NO; /* resumed without an answer: there was no memory for one, or no time */
+    if (r && r->received)
+        return answer_or_wait(r);
     if (!r) {
         const union MHD_ConnectionInfo *info =
             MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
         if (!info || !info->socket_context || !(r = request_new(l, connection)))
             return MHD_NO;
         *state = r;
-        r->deadline = info->socket_context;
+        r->body_max = l->server->limits.body_max;
+        r->guest = info->socket_context;
         r->method = method;
         r->path = url;
         return request_begin(r);
@@ -273,30 +314,69 @@ static void on_completed(_unused_ void *userdata, _unused_ struct MHD_Connection
     if (!r)
         return;
     *state = NULL;
-    deadline_next(r->deadline, DEADLINE_IDLE);
+    deadline_next(&r->guest->deadline, DEADLINE_IDLE);
     if (r->stream)
         r->stream->closed(r, r->stream_userdata);
     request_free(r);
 }
 
+/* Of the connections, for those who only ask how we are. */
+static size_t reserve(const HttpServer *s) {
+    return MIN(s->limits.connections_max / 20, (size_t) 100);
+}
+
+/* A new one comes in; whoever keeps others waiting for longest makes room, if need be. */
+static Connection *connection_new(Listener *l, struct MHD_Connection *connection) {
+    HttpServer *s = l->server;
+    int fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    const struct sockaddr *address = info ? info->client_addr : NULL;
+    Connection *c = calloc(1, sizeof(Connection));
+
+    if (!c || (address && admission_enter(&s->admission, address, &c->address) < 0)) {
+        (void) shutdown(fd, SHUT_RDWR);
+        free(c);
+        return NULL;
+    }
+    deadline_begin(&s->deadlines, &c->deadline, fd);
+    if (deadlines_open(&s->deadlines) > s->limits.connections_max - reserve(s) &&
+        !deadlines_yield(&s->deadlines,
+            1U << DEADLINE_HEADER | 1U << DEADLINE_BODY | 1U << DEADLINE_REPLY | 1U << DEADLINE_IDLE)) {
+        c->crowded = true;
+        s->events->crowded(NULL, s->userdata);
+    }
+    return c;
+}
+
 static void on_connection(void *userdata, struct MHD_Connection *connection, void **context,
     enum MHD_ConnectionNotificationCode code) {
     Listener *l = userdata;
-    Deadline *d = *context;
+    Connection *c = *context;
 
-    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
-        int fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-        *context = d = calloc(1, sizeof(Deadline));
-        if (d)
-            deadline_begin(&l->server->deadlines, d, fd);
-        else
-            (void) shutdown(fd, SHUT_RDWR);
-    } else if (d) {
-        deadline_end(&l->server->deadlines, d);
-        free(d);
+    if (code == MHD_CONNECTION_NOTIFY_STARTED)
+        *context = connection_new(l, connection);
+    else if (c) {
+        deadline_end(&c->deadline);
+        admission_leave(&l->server->admission, c->address);
+        free(c);
         *context = NULL;
         drained_maybe(l->server);
     }
+}
+
+/* Refused are those beyond even the reserve, and those of an address that has its share. */
+static enum MHD_Result on_accept(void *userdata, const struct sockaddr *address, _unused_ socklen_t len) {
+    HttpServer *s = userdata;
+    char text[ADMISSION_TEXT_SIZE];
+
+    if (!admission_allows(&s->admission, address))
+        s->events->crowded(admission_text(address, text), s->userdata);
+    else if (deadlines_open(&s->deadlines) >= s->limits.connections_max)
+        s->events->crowded(NULL, s->userdata);
+    else
+        return MHD_YES;
+    return MHD_NO;
 }
 
 /* Paths stay as they were written: who splits them at '/' decodes the pieces. */
@@ -326,6 +406,26 @@ const char *http_header(const HttpRequest *r, const char *name) {
 
 bool http_is_local(const HttpRequest *r) {
     return r->listener->local;
+}
+
+bool http_is_crowded(const HttpRequest *r) {
+    return r->guest->crowded;
+}
+
+void http_set_body_max(HttpRequest *r, size_t bytes) {
+    r->body_max = bytes;
+}
+
+size_t http_body_max(const HttpRequest *r) {
+    return r->body_max;
+}
+
+int http_set_client(HttpRequest *r, const char *name) {
+    return string_replace(&r->client, name);
+}
+
+const char *http_client(const HttpRequest *r) {
+    return r->client ? r->client : "";
 }
 
 typedef struct Each {
@@ -395,7 +495,9 @@ static struct MHD_Response *response_of_body(Buf *body) {
 /* Takes response over; NULL: there was no memory for it. */
 static void give(HttpRequest *r, unsigned status, const char *type, const HttpHeader headers[],
     struct MHD_Response *response) {
-    if (response && !add_headers(response, type, headers, r->listener->server->drained)) {
+    bool last = r->listener->server->drained || r->guest->crowded;
+
+    if (response && !add_headers(response, type, headers, last)) {
         MHD_destroy_response(response);
         response = NULL;
     }
@@ -413,9 +515,27 @@ static void give(HttpRequest *r, unsigned status, const char *type, const HttpHe
     kick(r->listener);
 }
 
-void http_answer(HttpRequest *r, unsigned status, const char *type, const HttpHeader headers[], Buf *body) {
-    struct MHD_Response *response = response_of_body(body);
+/* Slow readers keep others' answers out of memory. The slowest one goes; and what can be asked for again is, until
+ * there is room. False: that happened. */
+static bool make_room(HttpRequest *r, size_t bytes) {
+    HttpServer *s = r->listener->server;
 
+    if (s->reply_bytes + bytes <= REPLIES_MAX || bytes <= REPLY_SMALL)
+        return true;
+    if (deadlines_yield(&s->deadlines, 1U << DEADLINE_REPLY) || !streq(r->method, "GET"))
+        return true;
+    s->events->refuse(r, MHD_HTTP_SERVICE_UNAVAILABLE, s->userdata);
+    return false;
+}
+
+void http_answer(HttpRequest *r, unsigned status, const char *type, const HttpHeader headers[], Buf *body) {
+    size_t bytes = body ? body->len : 0;
+
+    if (!make_room(r, bytes))
+        return buf_done(body);
+    struct MHD_Response *response = response_of_body(body);
+    r->reply_bytes = response ? bytes : 0;
+    r->listener->server->reply_bytes += r->reply_bytes;
     if (body)
         buf_done(body);
     give(r, status, type, headers, response);
@@ -436,7 +556,7 @@ static ssize_t on_pull(void *userdata, _unused_ uint64_t position, char *buf, si
     if (r->ending || r->listener->server->closing)
         return MHD_CONTENT_READER_END_OF_STREAM;
     size_t n = r->stream->pull(r, r->stream_userdata, buf, size);
-    deadline_next(r->deadline, n > 0 ? DEADLINE_REPLY : DEADLINE_WORK);
+    deadline_next(&r->guest->deadline, n > 0 ? DEADLINE_REPLY : DEADLINE_WORK);
     if (n == 0) {
         r->suspended = true;
         MHD_suspend_connection(r->connection);
@@ -456,7 +576,7 @@ void http_wake(HttpRequest *r) {
     if (!r->suspended)
         return; /* it is still taking what there is, and will ask for more */
     r->suspended = false;
-    deadline_next(r->deadline, DEADLINE_REPLY);
+    deadline_next(&r->guest->deadline, DEADLINE_REPLY);
     MHD_resume_connection(r->connection);
     kick(r->listener);
 }
@@ -481,12 +601,19 @@ int http_server_new(
     s->event = sd_event_ref(event);
     s->events = events;
     s->limits = limits;
+    s->admission.address_max = limits.address_connections_max;
     s->userdata = userdata;
     int r = deadlines_init(&s->deadlines, event, limits.connections_max / 2);
     if (r < 0)
         return r;
     *ret = TAKE_PTR(s);
     return 0;
+}
+
+void http_server_set_limits(HttpServer *s, HttpLimits limits) {
+    limits.connections_max = s->limits.connections_max;
+    s->limits = limits;
+    s->admission.address_max = limits.address_connections_max;
 }
 
 static void listener_close(Listener *l) {
@@ -513,9 +640,10 @@ static struct MHD_Daemon *daemon_start(Listener *l) {
 #if MHD_VERSION >= 0x00097707 /* before that there is always a wake-up pipe, which nobody needs here */
     flags |= MHD_USE_NO_THREAD_SAFETY;
 #endif
-    return MHD_start_daemon(flags, 0, NULL, NULL, on_access, l, MHD_OPTION_EXTERNAL_LOGGER, on_log,
+    unsigned most = (unsigned) l->server->limits.connections_max + CUT_MAX;
+    return MHD_start_daemon(flags, 0, on_accept, l->server, on_access, l, MHD_OPTION_EXTERNAL_LOGGER, on_log,
         NULL, /* first, or it misses what comes before it */
-        MHD_OPTION_LISTEN_SOCKET, l->fd, MHD_OPTION_CONNECTION_LIMIT, l->server->limits.connections_max,
+        MHD_OPTION_LISTEN_SOCKET, l->fd, MHD_OPTION_CONNECTION_LIMIT, most,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) CONNECTION_MEMORY, MHD_OPTION_NOTIFY_CONNECTION,
         on_connection, l, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_UNESCAPE_CALLBACK,
         on_unescape, NULL, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);

@@ -23,22 +23,30 @@ typedef struct HttpEvents {
      * http_then() to be called again with the body. */
     void (*begin)(HttpRequest *r, void *userdata);
     /* Must http_answer() with this status: 400 the body's length is ambiguous, 413 it is too long, 503 too many
-     * bytes are being received at once. */
+     * bytes are being received or sent at once. */
     void (*refuse)(HttpRequest *r, unsigned status, void *userdata);
     /* Requests were read off the wire; what was collected from them may go on its way now. */
     void (*turned)(void *userdata);
+    /* Connections are refused: address has all that one address may have; NULL: all are taken. */
+    void (*crowded)(const char *address, void *userdata);
     /* After http_server_drain(): no request is under way, and none came for a tenth of a second. */
     void (*drained)(void *userdata);
 } HttpEvents;
 
 typedef struct HttpLimits {
-    size_t body_max;          /* bytes of one body */
-    unsigned connections_max; /* of one listening socket; more wait to be accepted */
+    size_t body_max; /* bytes of one body, unless http_set_body_max() says otherwise */
+    /* In all. When nearly as many are open, each new one makes the one give way that has been longest at a part of the
+     * conversation that is up to its client; where there is none, it is http_is_crowded(). */
+    size_t connections_max;
+    size_t address_connections_max; /* from one address of another machine; more are closed at once */
 } HttpLimits;
 
 /* Errors: -ENOMEM and what sd-event says. */
 int http_server_new(
     HttpServer **ret, sd_event *event, const HttpEvents *events, HttpLimits limits, void *userdata);
+
+/* From now on; connections_max stays as it was. */
+void http_server_set_limits(HttpServer *s, HttpLimits limits);
 
 /* Serves a listening socket. Takes fd over on success. local: http_is_local() of its requests. -ENOMEM. */
 int http_server_listen(HttpServer *s, int fd, bool local);
@@ -60,6 +68,18 @@ const char *http_method(const HttpRequest *r);
 const char *http_path(const HttpRequest *r); /* as written, percent-encoding and all; without the query */
 const char *http_header(const HttpRequest *r, const char *name); /* the first one; NULL */
 bool http_is_local(const HttpRequest *r);
+
+/* Connections are nearly used up, and this one is closed behind its answer: only what must be answered then should
+ * be, the rest is told to come back. */
+bool http_is_crowded(const HttpRequest *r);
+
+/* The limit of this request's body; the setter only from inside begin(). */
+void http_set_body_max(HttpRequest *r, size_t bytes);
+size_t http_body_max(const HttpRequest *r);
+
+/* Who sends it, as far as somebody found that out; "" unless set. Copied. -ENOMEM. */
+int http_set_client(HttpRequest *r, const char *name);
+const char *http_client(const HttpRequest *r);
 
 /* Calls each with every parameter of the query, in order: percent-encoded as they were written, but that '+' is a
  * blank already; value is NULL where there is no '='. Until each returns false. */

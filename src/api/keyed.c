@@ -37,7 +37,7 @@ static bool read_key(
         problem_answer(r, PROBLEM_BUSY, "out of memory");
         return false;
     }
-    *ret = (TaskKey){ .scope = "", .key = key, .request = digest_hex(&digest, hex) };
+    *ret = (TaskKey){ .scope = http_client(r), .key = key, .request = digest_hex(&digest, hex) };
     return true;
 }
 

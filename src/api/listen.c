@@ -82,15 +82,15 @@ static void format_address(const Address *a, char *buf, size_t size) {
 /* ---- sockets ---- */
 
 static int refuse_beyond(const char *address) {
-    log_error(
-        "Refusing to listen on %s: other machines could reach it, and this version has no access tokens yet. "
-        "Use 127.0.0.1, [::1] or a Unix socket.",
+    log_error("Refusing to listen on %s: other machines could reach it, and no access tokens are asked for. "
+              "Make some with \"pgmill token new\" and name their file by Tokens= in the section [API] of "
+              "pgmill.conf or by --tokens; or use 127.0.0.1, [::1] or a Unix socket.",
         address);
     return -EACCES;
 }
 
 /* Takes fd over on success. */
-static int add(ListenSockets *all, int fd, bool made) {
+static int add(ListenSockets *all, int fd, bool made, bool tokens) {
     Address a = {};
     socklen_t len = sizeof(a) - 1; /* a Unix path may come without its NUL */
     ListenSocket *s = &all->sockets[all->count];
@@ -99,8 +99,11 @@ static int add(ListenSockets *all, int fd, bool made) {
         return log_error_errno(-errno, "Cannot find out the address of descriptor %d: %m", fd);
     *s = (ListenSocket){ .fd = fd, .made = made, .local = a.any.sa_family == AF_UNIX };
     format_address(&a, s->address, sizeof(s->address));
-    if (beyond_this_machine(&a))
-        return refuse_beyond(s->address);
+    if (beyond_this_machine(&a)) {
+        if (!tokens)
+            return refuse_beyond(s->address);
+        all->beyond = s->address;
+    }
     all->count++;
     return 0;
 }
@@ -128,7 +131,7 @@ static int bind_and_listen(int fd, const Address *a, socklen_t len) {
     return listen(fd, BACKLOG) < 0 ? -errno : 0;
 }
 
-static int make(ListenSockets *all, const char *address) {
+static int make(ListenSockets *all, const char *address, bool tokens) {
     Address a;
     socklen_t len;
 
@@ -138,8 +141,8 @@ static int make(ListenSockets *all, const char *address) {
             address);
         return -EINVAL;
     }
-    if (beyond_this_machine(&a))
-        return refuse_beyond(address);
+    if (beyond_this_machine(&a) && !tokens)
+        return refuse_beyond(address); /* before it can be reached */
     _cleanup_(closep) int fd = socket(a.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     int r = fd < 0 ? -errno : bind_and_listen(fd, &a, len);
     if (a.any.sa_family == AF_INET6 && (r == -EAFNOSUPPORT || r == -EADDRNOTAVAIL)) {
@@ -148,7 +151,7 @@ static int make(ListenSockets *all, const char *address) {
     }
     if (r < 0)
         return log_error_errno(r, "Cannot listen on %s: %m", address);
-    r = add(all, fd, true);
+    r = add(all, fd, true, tokens);
     if (r >= 0)
         TAKE_FD(fd);
     return r;
@@ -162,14 +165,14 @@ static bool is_listening(int fd) {
            getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &m) == 0 && listening;
 }
 
-static int take(ListenSockets *all, int fd) {
+static int take(ListenSockets *all, int fd, bool tokens) {
     if (is_listening(fd))
-        return add(all, fd, false);
+        return add(all, fd, false, tokens);
     log_error("Descriptor %d, passed in, is no listening stream socket", fd);
     return -EINVAL;
 }
 
-int listen_sockets(ListenSockets *ret, const Config *config) {
+int listen_sockets(ListenSockets *ret, const Config *config, bool tokens) {
     int passed = service_listen_fds(), r = 0;
     size_t n = passed > 0 ? (size_t) passed : config_list_length(config->listen);
 
@@ -181,7 +184,7 @@ int listen_sockets(ListenSockets *ret, const Config *config) {
         return -E2BIG;
     }
     for (size_t i = 0; i < n && r >= 0; i++)
-        r = passed > 0 ? take(ret, PASSED_FROM + (int) i) : make(ret, config->listen[i]);
+        r = passed > 0 ? take(ret, PASSED_FROM + (int) i, tokens) : make(ret, config->listen[i], tokens);
     if (r >= 0 && ret->count == 0) {
         log_error("There is no address to listen on");
         return -EADDRNOTAVAIL;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * Listening sockets: those that the service manager passed in, or made here. Only addresses that no other machine
- * can reach: the API knows no tokens yet. Logs what it cannot do, since it runs before anything else does.
+ * Listening sockets: those that the service manager passed in, or made here. Addresses that other machines
+ * can reach only when access tokens are asked for. Logs what it cannot do, since it runs before anything else does.
  */
 #include "base/config.h"
 
@@ -18,15 +18,17 @@ typedef struct ListenSocket {
 typedef struct ListenSockets {
     ListenSocket sockets[LISTEN_MAX];
     size_t count;
+    const char *beyond; /* the address of one that other machines can reach; NULL: there is none */
 } ListenSockets;
 
 /*
- * The sockets passed in, else those of config->listen. An IPv6 address is left out on a machine without IPv6.
- * Errors, each logged: -EINVAL an address cannot be read, -EACCES it is beyond loopback, -E2BIG more than
+ * The sockets passed in, else those of config->listen. tokens: they are asked for. An IPv6 address is left out on a machine without IPv6.
+ * Errors, each logged: -EINVAL an address cannot be read, -EACCES it is beyond loopback and there are no
+ * tokens, -E2BIG more than
  * LISTEN_MAX, -EADDRNOTAVAIL none is left, and what socket(), bind() and listen() say. Also after an error,
  * listen_sockets_done() cleans up.
  */
-int listen_sockets(ListenSockets *ret, const Config *config);
+int listen_sockets(ListenSockets *ret, const Config *config, bool tokens);
 
 /* Closes what is still open and removes the files of Unix sockets made here. */
 void listen_sockets_done(ListenSockets *s);

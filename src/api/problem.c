@@ -14,6 +14,12 @@ static const struct {
         "Send either Content-Length or Transfer-Encoding, not both." },
     [PROBLEM_INVALID_JSON] = { 400, "invalid-json", "The body is not valid JSON",
         "The detail says at which byte. JSON is RFC 8259: UTF-8, double quotes, no trailing commas." },
+    [PROBLEM_UNAUTHORIZED] = { 401, "unauthorized", "An access token is needed",
+        "Send the header Authorization: Bearer TOKEN. pgmill token new makes one; its line belongs into the "
+        "file of "
+        "Tokens= in the section [API] of pgmill.conf." },
+    [PROBLEM_FORBIDDEN] = { 403, "forbidden", "The access token does not allow this",
+        "The detail says which scope is missing." },
     [PROBLEM_NO_SUCH_RESOURCE] = { 404, "no-such-resource", "There is nothing at this path",
         "GET / lists what there is." },
     [PROBLEM_NO_SUCH_TASK] = { 404, "no-such-task", "There is no such task",
@@ -112,6 +118,24 @@ void problem_answer_method(HttpRequest *r, const char *allow) {
 
     (void) snprintf(detail, sizeof(detail), "%s is not among them: %s", FIELDS_QUOTE(http_method(r)), allow);
     answer(r, PROBLEM_METHOD, detail, NULL, (HttpHeader){ "Allow", allow });
+}
+
+void problem_answer_unauthorized(HttpRequest *r, const char *shown) {
+    if (shown)
+        answer(r, PROBLEM_UNAUTHORIZED, "The token is not known here: it may be withdrawn, or mistyped", NULL,
+            (HttpHeader){ "WWW-Authenticate", "Bearer realm=\"pgmill\", error=\"invalid_token\"" });
+    else
+        answer(r, PROBLEM_UNAUTHORIZED, "There is no token in the header Authorization", NULL,
+            (HttpHeader){ "WWW-Authenticate", "Bearer realm=\"pgmill\"" });
+}
+
+void problem_answer_forbidden(HttpRequest *r, const char *token, const char *scope) {
+    char detail[256], challenge[128];
+
+    (void) snprintf(detail, sizeof(detail), "The token \"%s\" lacks the scope %s", token, scope);
+    (void) snprintf(challenge, sizeof(challenge),
+        "Bearer realm=\"pgmill\", error=\"insufficient_scope\", scope=\"%s\"", scope);
+    answer(r, PROBLEM_FORBIDDEN, detail, NULL, (HttpHeader){ "WWW-Authenticate", challenge });
 }
 
 void problem_answer_fields(HttpRequest *r, Problem kind, const Fields *fields) {

@@ -10,6 +10,8 @@
 typedef enum Problem {
     PROBLEM_BAD_REQUEST,      /* 400 */
     PROBLEM_INVALID_JSON,     /* 400 */
+    PROBLEM_UNAUTHORIZED,     /* 401 */
+    PROBLEM_FORBIDDEN,        /* 403 */
     PROBLEM_NO_SUCH_RESOURCE, /* 404 */
     PROBLEM_NO_SUCH_TASK,     /* 404 */
     PROBLEM_METHOD,           /* 405 */
@@ -39,6 +41,12 @@ void problem_answer(HttpRequest *r, Problem kind, const char *format, ...) _prin
 void problem_answer_unique(HttpRequest *r, const char *holder);
 
 void problem_answer_method(HttpRequest *r, const char *allow);
+
+/* 401 with WWW-Authenticate (RFC 6750, section 3). shown: what the request had in Authorization; NULL: nothing. */
+void problem_answer_unauthorized(HttpRequest *r, const char *shown);
+
+/* 403 for a token, by its name, that lacks a scope. */
+void problem_answer_forbidden(HttpRequest *r, const char *token, const char *scope);
 
 /* 422 (or 400 PROBLEM_INVALID_JSON) with the complaints as its member "errors". */
 void problem_answer_fields(HttpRequest *r, Problem kind, const Fields *fields);

@@ -21,34 +21,39 @@
 static void index_get(Api *api, HttpRequest *r, const char *capture);
 static void problems_get(Api *api, HttpRequest *r, const char *capture);
 
+#define BULK_MAX (16U * 1024 * 1024)
+
 static const Route routes[] = {
-    { "POST", "/api/tasks/", submit_post, true, "submit a task" },
-    { "POST", "/api/tasks/bulk", keyed_post_bulk, true, "submit many tasks, all or none" },
-    { "GET", "/api/tasks/", list_get, false, "list tasks, newest first" },
-    { "GET", "/api/tasks/{id}", read_get, false, "read a task, or wait for its end" },
-    { "GET", "/api/tasks/{id}/log", read_log, false, "what it last wrote to standard error" },
-    { "PATCH", "/api/tasks/{id}/pause", steer_pause, false, "keep a task from being run" },
-    { "PATCH", "/api/tasks/{id}/resume", steer_resume, false, "let a paused task be run" },
-    { "PATCH", "/api/tasks/{id}/cancel", steer_cancel, false, "end a task for good" },
-    { "PATCH", "/api/tasks/{id}/retry", steer_retry, false, "try a task again, now" },
-    { "GET", "/api/queues/", admin_queue_list, false, "list queues" },
-    { "GET", "/api/queues/{name}", admin_queue_get, false, "read a queue" },
-    { "PUT", "/api/queues/{name}", admin_queue_set, true, "create or configure a queue" },
-    { "PATCH", "/api/queues/{name}/pause", admin_queue_hold, false, "start no more tasks of a queue" },
-    { "PATCH", "/api/queues/{name}/resume", admin_queue_open, false, "start tasks of a queue again" },
-    { "GET", "/api/workers/", admin_worker_list, false, "list workers and what they run" },
-    { "PATCH", "/api/workers/{id}/quiet", admin_worker_silence, false,
+    { "POST", "/api/tasks/", SCOPE_SUBMIT, submit_post, ROUTE_JSON, "submit a task" },
+    { "POST", "/api/tasks/bulk", SCOPE_SUBMIT, keyed_post_bulk, ROUTE_JSON, "submit many tasks, all or none",
+        .body_max = BULK_MAX },
+    { "GET", "/api/tasks/", SCOPE_READ, list_get, 0, "list tasks, newest first" },
+    { "GET", "/api/tasks/{id}", SCOPE_READ, read_get, 0, "read a task, or wait for its end" },
+    { "GET", "/api/tasks/{id}/log", SCOPE_READ, read_log, 0, "what it last wrote to standard error" },
+    { "PATCH", "/api/tasks/{id}/pause", SCOPE_OPERATE, steer_pause, 0, "keep a task from being run" },
+    { "PATCH", "/api/tasks/{id}/resume", SCOPE_OPERATE, steer_resume, 0, "let a paused task be run" },
+    { "PATCH", "/api/tasks/{id}/cancel", SCOPE_OPERATE, steer_cancel, 0, "end a task for good" },
+    { "PATCH", "/api/tasks/{id}/retry", SCOPE_OPERATE, steer_retry, 0, "try a task again, now" },
+    { "GET", "/api/queues/", SCOPE_READ, admin_queue_list, 0, "list queues" },
+    { "GET", "/api/queues/{name}", SCOPE_READ, admin_queue_get, 0, "read a queue" },
+    { "PUT", "/api/queues/{name}", SCOPE_ADMIN, admin_queue_set, ROUTE_JSON, "create or configure a queue" },
+    { "PATCH", "/api/queues/{name}/pause", SCOPE_OPERATE, admin_queue_hold, 0,
+        "start no more tasks of a queue" },
+    { "PATCH", "/api/queues/{name}/resume", SCOPE_OPERATE, admin_queue_open, 0,
+        "start tasks of a queue again" },
+    { "GET", "/api/workers/", SCOPE_READ, admin_worker_list, 0, "list workers and what they run" },
+    { "PATCH", "/api/workers/{id}/quiet", SCOPE_OPERATE, admin_worker_silence, 0,
         "let a worker finish and start nothing" },
-    { "GET", "/api/stats", admin_figures, false, "figures of the whole" },
-    { "GET", "/api/events", events_get, false, "changes of tasks as Server-Sent Events" },
-    { "GET", "/metrics", metrics_get, false, "figures for Prometheus" },
-    { "GET", "/healthz", health_live, false, "is the service alive?" },
-    { "GET", "/readyz", health_ready, false, "can tasks be submitted and read?" },
-    { "GET", "/openapi.json", docs_description, false, "this API's description (OpenAPI 3.1)" },
-    { "GET", "/docs", docs_page, false, "the same in a browser, to be tried" },
-    { "GET", "/docs/rapidoc.js", docs_script, false, "what that page is made with" },
-    { "GET", "/docs/problems", problems_get, false, "what the types of problems mean" },
-    { "GET", "/", index_get, false, "this list" },
+    { "GET", "/api/stats", SCOPE_READ, admin_figures, 0, "figures of the whole" },
+    { "GET", "/api/events", SCOPE_READ, events_get, 0, "changes of tasks as Server-Sent Events" },
+    { "GET", "/metrics", SCOPE_READ, metrics_get, ROUTE_ALWAYS, "figures for Prometheus" },
+    { "GET", "/healthz", SCOPE_OPEN, health_live, ROUTE_ALWAYS, "is the service alive?" },
+    { "GET", "/readyz", SCOPE_OPEN, health_ready, ROUTE_ALWAYS, "can tasks be submitted and read?" },
+    { "GET", "/openapi.json", SCOPE_OPEN, docs_description, 0, "this API's description (OpenAPI 3.1)" },
+    { "GET", "/docs", SCOPE_OPEN, docs_page, 0, "the same in a browser, to be tried" },
+    { "GET", "/docs/rapidoc.js", SCOPE_OPEN, docs_script, 0, "what that page is made with" },
+    { "GET", "/docs/problems", SCOPE_OPEN, problems_get, 0, "what the types of problems mean" },
+    { "GET", "/", SCOPE_OPEN, index_get, 0, "this list" },
     {},
 };
 
@@ -61,7 +66,8 @@ static void index_get(_unused_ Api *api, HttpRequest *r, _unused_ const char *ca
 
     buf_puts(&text, "pgmill " PGMILL_VERSION ", a task queue on PostgreSQL\n\n");
     for (const Route *route = routes; route->method; route++)
-        buf_printf(&text, "%-6s %-28s %s\n", route->method, route->path, route->summary);
+        buf_printf(&text, "%-6s %-28s %-8s %s\n", route->method, route->path,
+            route->scope == SCOPE_OPEN ? "-" : scope_name(route->scope), route->summary);
     http_answer(r, 200, "text/plain; charset=utf-8", NULL, &text);
 }
 
@@ -150,10 +156,42 @@ static void answer_no_route(HttpRequest *r, const char *method, char *allow, siz
     http_answer(r, 204, NULL, (const HttpHeader[]){ { "Allow", allow }, {} }, NULL);
 }
 
+/* False: r is answered, 401 or 403. Whoever may open a Unix socket was let in by its file's mode. */
+static bool authorize(const Api *api, HttpRequest *r, const Route *route) {
+    const char *shown = http_header(r, "Authorization");
+
+    if (route->scope == SCOPE_OPEN || !api->tokens_asked || http_is_local(r))
+        return true;
+    const Token *token = tokens_find(&api->tokens, shown);
+    if (!token)
+        problem_answer_unauthorized(r, shown);
+    else if (!(token->scopes & route->scope))
+        problem_answer_forbidden(r, token->name, scope_name(route->scope));
+    else if (http_set_client(r, token->name) < 0)
+        problem_answer(r, PROBLEM_BUSY, "out of memory");
+    else
+        return true;
+    return false;
+}
+
+/* Path and method are this row's. */
+static void begin(const Api *api, HttpRequest *r, const Route *route) {
+    const char *type = http_header(r, "Content-Type");
+
+    if (http_is_crowded(r) && !(route->flags & ROUTE_ALWAYS))
+        return problem_answer(r, PROBLEM_BUSY, "Too many connections are open");
+    if (!authorize(api, r, route))
+        return;
+    if ((route->flags & ROUTE_JSON) && !is_json(type))
+        return problem_answer(
+            r, PROBLEM_MEDIA_TYPE, "Content-Type is %s", type ? FIELDS_QUOTE(type) : "missing");
+    http_set_body_max(r, MAX(http_body_max(r), route->body_max));
+    http_then(r, run, route);
+}
+
 void route_begin(HttpRequest *r, void *userdata) {
     const Api *api = userdata;
-    const char *host = http_header(r, "Host"), *method = http_method(r),
-               *type = http_header(r, "Content-Type");
+    const char *host = http_header(r, "Host"), *method = http_method(r);
     char capture[ROUTE_SEGMENT_SIZE], allow[64] = "";
 
     if (!http_is_local(r) && !hosts_allow(api->config.allowed_hosts, host))
@@ -163,12 +201,8 @@ void route_begin(HttpRequest *r, void *userdata) {
         if (!route_match(route->path, http_path(r), capture))
             continue;
         bool get = streq(route->method, "GET");
-        if (streq(route->method, method) || (get && streq(method, "HEAD"))) {
-            if (route->json && !is_json(type))
-                return problem_answer(
-                    r, PROBLEM_MEDIA_TYPE, "Content-Type is %s", type ? FIELDS_QUOTE(type) : "missing");
-            return http_then(r, run, route);
-        }
+        if (streq(route->method, method) || (get && streq(method, "HEAD")))
+            return begin(api, r, route);
         add_method(allow, sizeof(allow), route->method);
         if (get)
             add_method(allow, sizeof(allow), "HEAD");
@@ -176,14 +210,11 @@ void route_begin(HttpRequest *r, void *userdata) {
     answer_no_route(r, method, allow, sizeof(allow));
 }
 
-void route_refuse(HttpRequest *r, unsigned status, void *userdata) {
-    const Api *api = userdata;
-
+void route_refuse(HttpRequest *r, unsigned status, _unused_ void *userdata) {
     if (status == 413)
-        problem_answer(
-            r, PROBLEM_TOO_LARGE, "A body may have %llu bytes", (unsigned long long) api->config.body_max);
+        problem_answer(r, PROBLEM_TOO_LARGE, "A body may have %zu bytes", http_body_max(r));
     else if (status == 503)
-        problem_answer(r, PROBLEM_BUSY, "Too many bytes are being received");
+        problem_answer(r, PROBLEM_BUSY, "Too many bytes are being received or sent");
     else
         problem_answer(r, PROBLEM_BAD_REQUEST, "There is both Content-Length and Transfer-Encoding");
 }

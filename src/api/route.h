@@ -4,13 +4,22 @@
  * The table of routes, and how a request finds its row. A new route is one row.
  */
 #include "api/context.h"
+#include "api/token.h"
+
+enum {
+    ROUTE_JSON = 1, /* takes a body, which must be application/json */
+    ROUTE_ALWAYS =
+        2, /* answered even when connections are nearly used up: cheap, and asked by who looks after us */
+};
 
 typedef struct Route {
     const char *method; /* "GET" answers HEAD too */
     const char *path;   /* with {…} for one segment; the same with and without a slash at the end */
+    Scope scope;
     RouteHandler handler;
-    bool json; /* takes a body, which must be application/json */
+    unsigned flags;
     const char *summary;
+    size_t body_max; /* if that is more than BodyMax= */
 } Route;
 
 /* For HttpEvents.begin: answers what the table cannot serve (404, 405, 415, 421, OPTIONS); userdata is the Api. */

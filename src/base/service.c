@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <sys/resource.h>
 #include <systemd/sd-daemon.h>
+#include <time.h>
 
 static int on_ignored(
     _unused_ sd_event_source *s, _unused_ const struct signalfd_siginfo *si, _unused_ void *userdata) {
@@ -58,12 +59,12 @@ int service_listen_fds(void) {
 
 static struct rlimit given_descriptors;
 
-void service_want_descriptors(uint64_t n) {
+uint64_t service_want_descriptors(uint64_t n) {
     if (getrlimit(RLIMIT_NOFILE, &given_descriptors) < 0)
-        return;
+        return n;
     struct rlimit limit = given_descriptors;
     limit.rlim_cur = MAX(limit.rlim_cur, MIN(limit.rlim_max, (rlim_t) n));
-    (void) setrlimit(RLIMIT_NOFILE, &limit);
+    return setrlimit(RLIMIT_NOFILE, &limit) < 0 ? given_descriptors.rlim_cur : limit.rlim_cur;
 }
 
 void service_restore_descriptors(void) {
@@ -96,6 +97,31 @@ void service_status(const char *format, ...) {
     va_start(ap, format);
     notify("", format, ap);
     va_end(ap);
+}
+
+void service_reloading(void) {
+    struct timespec now = {};
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &now);
+    (void) sd_notifyf(false, "RELOADING=1\nMONOTONIC_USEC=%ju",
+        (uintmax_t) ((uint64_t) now.tv_sec * USEC_PER_SEC + (uint64_t) now.tv_nsec / NSEC_PER_USEC));
+}
+
+void service_reloaded(void) {
+    (void) sd_notify(false, "READY=1");
+}
+
+int service_credential(const char *name, char **ret_path) {
+    const char *folder = getenv("CREDENTIALS_DIRECTORY");
+    _cleanup_(freep) char *path = NULL;
+
+    *ret_path = NULL;
+    if (!folder)
+        return 0;
+    int r = string_printf(&path, "%s/%s", folder, name);
+    if (r >= 0 && access(path, F_OK) == 0)
+        *ret_path = TAKE_PTR(path);
+    return r;
 }
 
 void service_stopping(void) {

@@ -22,8 +22,14 @@ void service_ready(const char *format, ...) _printf_(1, 2);  /* READY=1 and STAT
 void service_status(const char *format, ...) _printf_(1, 2); /* STATUS= */
 void service_stopping(void);                                 /* STOPPING=1, once */
 void service_extend_timeout(uint64_t usec);                  /* EXTEND_TIMEOUT_USEC= */
-/* Raises the soft limit of open descriptors to n, or to the hard limit if that is lower. */
-void service_want_descriptors(uint64_t n);
+void service_reloading(
+    void); /* RELOADING=1 and MONOTONIC_USEC=: for Type=notify and Type=notify-reload alike */
+void service_reloaded(void); /* READY=1, the status stays */
+/* The file of a credential (systemd.exec(5), LoadCredential=) if the service manager passed one of that name, else
+ * NULL. -ENOMEM. */
+int service_credential(const char *name, char **ret_path);
+/* Raises the soft limit of open descriptors to n, or to the hard limit if that is lower; returns what it is. */
+uint64_t service_want_descriptors(uint64_t n);
 /* For a forked child, async-signal-safe: the limit as this process was given it (select() needs a low one). */
 void service_restore_descriptors(void);
 

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+#include "api/settings.h"
+
+#include "base/log.h"
+#include "base/service.h"
+
+int settings_tokens(const Config *config, Tokens *ret, bool *ret_asked) {
+    _cleanup_(freep) char *credential = NULL;
+    const char *path = config->tokens;
+
+    int r = service_credential("tokens", &credential);
+    if (r < 0)
+        return log_error_errno(r, "Cannot look for credentials: %m");
+    if (!*path)
+        path = credential;
+    *ret_asked = path != NULL;
+    if (!path)
+        return 0;
+    r = tokens_load(path, ret);
+    if (r >= 0 && ret->count == 0)
+        log_warning("%s holds no token: nobody gets in but by Unix sockets", path);
+    return r;
+}
+
+HttpLimits settings_limits(const Api *api) {
+    return (HttpLimits){
+        .body_max = api->config.body_max,
+        .connections_max = api->connections_max,
+        .address_connections_max = api->config.address_connections_max,
+    };
+}
+
+/* Nothing is taken over before all of it is known to be good. */
+static int reload(Api *api) {
+    _cleanup_(config_done) Config next = {};
+    _cleanup_(tokens_done) Tokens tokens = {};
+    char **arguments;
+    bool asked;
+
+    int r = config_load(&next, "API", api->argc, api->argv, &arguments);
+    if (r < 0)
+        return r;
+    r = settings_tokens(&next, &tokens, &asked);
+    if (r < 0)
+        return r;
+    if (!asked && api->listen.beyond) {
+        log_error("Without access tokens it cannot go on listening on %s", api->listen.beyond);
+        return -EACCES;
+    }
+    config_adopt(&api->config, &next, "API");
+    tokens_done(&api->tokens);
+    api->tokens = tokens;
+    tokens = (Tokens){};
+    api->tokens_asked = asked;
+    http_server_set_limits(api->server, settings_limits(api));
+    return 0;
+}
+
+void settings_reload(Api *api) {
+    service_reloading();
+    if (reload(api) < 0)
+        log_warning("Everything stays as it was");
+    else
+        log_info("Read the configuration again%s", api->tokens_asked ? ", and the access tokens" : "");
+    service_reloaded();
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * What the configuration says, for the API: tokens and limits, at start and whenever it is read again.
+ */
+#include "api/context.h"
+
+/*
+ * The tokens: those of Tokens=, else those of the credential "tokens" that the service manager passed. *ret_asked:
+ * there is one of these. Errors: as tokens_load(), logged.
+ */
+int settings_tokens(const Config *config, Tokens *ret, bool *ret_asked);
+
+HttpLimits settings_limits(const Api *api);
+
+/* Reads configuration and tokens again; keeps all as it was, and logs why, when something is wrong with them. */
+void settings_reload(Api *api);
