@@ -51,7 +51,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     int many = parse_many(text, size, 2);
     if (r == 0) {
         check_task(t);
-        must(many == 0 || json_check(text, size, NULL, NULL, NULL) == 0); /* two levels deeper: may be too deep */
+        must(many == 0 ||
+             json_check(text, size, NULL, NULL, NULL) == 0); /* two levels deeper: may be too deep */
     }
     return 0;
 }
