@@ -100,10 +100,10 @@ def run(pgmill: str, folder: pathlib.Path) -> Iterator[Callable[..., Process]]:
 
 
 class Api:
-    def __init__(self, run: Callable[..., Process], database: str, **options: object) -> None:
+    def __init__(self, run: Callable[..., Process], database: str, arguments: list[str], **options: object) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.port = self.listener.getsockname()[1]
-        self.process = run("api", "--database", database, sockets=[self.listener], **options)
+        self.process = run("api", "--database", database, *arguments, sockets=[self.listener], **options)
 
     def client(self) -> Client:
         return Client(self.port)
@@ -111,8 +111,8 @@ class Api:
 
 @pytest.fixture
 def start_api(run: Callable[..., Process], database: str) -> Callable[..., Api]:
-    def start(url: str = database, wait: bool = True, **options: object) -> Api:
-        api = Api(run, url, **options)
+    def start(url: str = database, wait: bool = True, arguments: list[str] | None = None, **options: object) -> Api:
+        api = Api(run, url, arguments or [], **options)
         if wait:
             api.process.ready()
         return api

@@ -208,8 +208,8 @@ int tokens_load(const char *path, Tokens *ret) {
 
 /* ---- what a client shows ---- */
 
-/* RFC 6750, section 2.1; the scheme in any case (RFC 9110, section 11.1). What a token of ours cannot be is not
- * looked up: that its length is wrong is no secret. */
+/* RFC 6750, section 2.1; the scheme in any case (RFC 9110, section 11.1). Its TOKEN_TEXT_SIZE - 1 characters, or NULL:
+ * what a token of ours cannot be is not looked up, and that its length is wrong is no secret. */
 static const char *bearer(const char *authorization) {
     static const char scheme[] = "Bearer ";
     size_t n = sizeof(scheme) - 1;
@@ -218,7 +218,10 @@ static const char *bearer(const char *authorization) {
         return NULL;
     authorization += n;
     authorization += strspn(authorization, " ");
-    return strlen(authorization) == TOKEN_TEXT_SIZE - 1 ? authorization : NULL;
+    n = strcspn(authorization, blanks);
+    if (n != TOKEN_TEXT_SIZE - 1 || authorization[n + strspn(authorization + n, blanks)] != '\0')
+        return NULL;
+    return authorization;
 }
 
 const Token *tokens_find(const Tokens *t, const char *authorization) {
@@ -226,7 +229,7 @@ const Token *tokens_find(const Tokens *t, const char *authorization) {
     const Token *found = NULL;
     Digest hash;
 
-    if (!text || digest_of(text, strlen(text), &hash) < 0)
+    if (!text || digest_of(text, TOKEN_TEXT_SIZE - 1, &hash) < 0)
         return NULL;
     for (size_t i = 0; i < t->count; i++)
         if (digest_equal(&t->list[i].hash, &hash))

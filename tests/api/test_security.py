@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Who may do what: hosts, access tokens, listeners, and what a reload changes."""
+"""Who may do what: tokens and their scopes, hosts, listeners that others can reach, and reading all that again."""
 
+import hashlib
 import http.client
 import os
 import pathlib
@@ -8,199 +9,359 @@ import re
 import signal
 import socket
 import subprocess
-from collections.abc import Callable
-from typing import Any
+import uuid
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
 
-from support.api import Client
+from support.api import Answer, Client
+from support.network import Network
 from support.process import Process, eventually
 
+TASK = {"name": "example_task"}
 SCOPES = ("submit", "read", "operate", "admin")
-ID = "01900000-0000-7000-8000-000000000000"
-TASK = {"name": "t"}
 
-
-class Tokens:
-    """A file of tokens, made by the executable."""
-
-    def __init__(self, pgmill: str, folder: pathlib.Path) -> None:
-        self.pgmill, self.path = pgmill, folder / "tokens"
-        self.path.touch(0o600)
-
-    def new(self, scopes: str, name: str = "me") -> str:
-        command = [self.pgmill, "token", "new", "--scope", scopes, "--file", str(self.path), name]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {"PGMILL_TOKENS": str(self.path)}
+# What is promised; GET / says what is so.
+PROMISED = {
+    "POST /api/tasks/": "submit",
+    "POST /api/tasks/bulk": "submit",
+    "GET /api/tasks/": "read",
+    "GET /api/tasks/{id}": "read",
+    "GET /api/tasks/{id}/log": "read",
+    "PATCH /api/tasks/{id}/pause": "operate",
+    "PATCH /api/tasks/{id}/resume": "operate",
+    "PATCH /api/tasks/{id}/cancel": "operate",
+    "PATCH /api/tasks/{id}/retry": "operate",
+    "GET /api/queues/": "read",
+    "GET /api/queues/{name}": "read",
+    "PUT /api/queues/{name}": "admin",
+    "PATCH /api/queues/{name}/pause": "operate",
+    "PATCH /api/queues/{name}/resume": "operate",
+    "GET /api/workers/": "read",
+    "PATCH /api/workers/{id}/quiet": "operate",
+    "GET /api/stats": "read",
+    "GET /api/events": "read",
+    "GET /metrics": "read",
+}
 
 
 @pytest.fixture
-def tokens(pgmill: str, folder: pathlib.Path) -> Tokens:
-    return Tokens(pgmill, folder)
+def new_token(pgmill: str, folder: pathlib.Path) -> Callable[..., str]:
+    def new(name: str, scope: str, file: pathlib.Path = folder / "tokens") -> str:
+        command = [pgmill, "token", "new", "--scope", scope, "--file", str(file), name]
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+    return new
 
 
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
+@pytest.fixture
+def tokens(new_token: Callable[..., str]) -> dict[str, str]:
+    return {scope: new_token(f"the-{scope}", scope) for scope in SCOPES}
 
 
-def routes(client: Client) -> list[tuple[str, str, str]]:
-    """Method, path and scope of every route, from the list that the service prints."""
-    rows = re.findall(r"^(GET|POST|PUT|PATCH) +(/\S*) +(\S+) ", client.get("/").body.decode(), re.M)
-    assert len(rows) > 20
-    return [(method, path.replace("{id}", ID).replace("{name}", "q"), scope) for method, path, scope in rows]
+@pytest.fixture
+def guarded(start_api: Callable, tokens: dict[str, str], folder: pathlib.Path) -> Iterator[Callable[..., Answer]]:
+    """guarded("GET", "/api/stats", token) → the answer of an API that asks for tokens."""
+    api = start_api(environment={"PGMILL_TOKENS": str(folder / "tokens")})
+
+    def ask(method: str, path: str, token: str | None = None, body: object = None, **headers: str) -> Answer:
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        client = api.client()
+        try:
+            return client.send(method, path, body, **headers)
+        finally:
+            client.close()
+
+    ask.api = api  # type: ignore[attr-defined]
+    yield ask
 
 
-def test_every_route_asks_for_its_scope(start_api: Callable, tokens: Tokens) -> None:
-    texts = {scope: tokens.new(scope, scope) for scope in SCOPES}
-    client = start_api(environment=tokens.environment).client()
-    for method, path, scope in routes(client):
-        if path == "/api/events":
-            continue  # below
-        body = {} if method in ("POST", "PUT") else None
-        for shown, text in texts.items():
-            status = client.send(method, path, body, **bearer(text)).status
-            allowed = scope in ("-", shown) or shown == "admin"
-            assert (status == 403) == (not allowed) and status != 401, (method, path, shown, status)
-        for nobody in ({}, bearer("pgmill_" + "A" * 43), bearer(""), {"Authorization": "Basic eDp5"}):
-            answer = client.send(method, path, body, **nobody)
-            assert (answer.status == 401) == (scope != "-"), (method, path, nobody)
-            assert scope == "-" or answer.headers["WWW-Authenticate"].startswith("Bearer")
-    assert client.send("GET", "/api/events", **bearer(texts["submit"])).status == 403
-
-
-def test_a_refusal_names_the_scope_that_is_missing(start_api: Callable, tokens: Tokens) -> None:
-    text = tokens.new("read,submit")
-    client = start_api(environment=tokens.environment).client()
-    answer = client.send("PATCH", f"/api/tasks/{ID}/pause", None, 403, **bearer(text))
-    assert answer.json["type"].endswith("#forbidden") and "operate" in answer.json["detail"]
-    client.post(TASK, **bearer(text))
-
-
-def test_idempotency_keys_belong_to_their_token(start_api: Callable, tokens: Tokens, db: psycopg.Connection) -> None:
-    one, two = tokens.new("submit", "one"), tokens.new("submit", "two")
-    client = start_api(environment=tokens.environment).client()
-    first = client.post(TASK, **bearer(one), Idempotency_Key="k").json["id"]
-    assert client.post(TASK, **bearer(two), Idempotency_Key="k").json["id"] != first
-    assert client.post(TASK, 200, **bearer(one), Idempotency_Key="k").json["id"] == first
-
-
-def test_the_file_of_tokens_keeps_no_token(tokens: Tokens) -> None:
-    text = tokens.new("admin", "deploy")
-    assert re.fullmatch(r"pgmill_[A-Za-z0-9_-]{43}", text)
-    assert text not in tokens.path.read_text() and re.search(r"^[0-9a-f]{64} admin deploy$", tokens.path.read_text(), re.M)
-
-
-@pytest.mark.parametrize("line, why", [
-    ("nonsense", "tokens:2:"), ("0" * 64 + " fly me", "tokens:2:"), ("0" * 64 + " read", "tokens:2:"),
-    ("0" * 63 + " read me", "tokens:2:"), ("0" * 64 + " read me more", "tokens:2:"),
-])
-def test_a_broken_file_of_tokens_is_named_by_line(run: Callable[..., Process], database: str, tokens: Tokens, line: str,
-                                                  why: str) -> None:
-    tokens.path.write_text(f"# ours\n{line}\n")
-    process = run("api", "--database", database, "--listen", "127.0.0.1:0", environment=tokens.environment)
-    assert process.wait() == os.EX_CONFIG and why in process.log
-
-
-def test_a_file_that_everybody_may_read_is_refused(run: Callable[..., Process], database: str, tokens: Tokens) -> None:
-    tokens.path.chmod(0o644)
-    process = run("api", "--database", database, "--listen", "127.0.0.1:0", environment=tokens.environment)
-    assert process.wait() == os.EX_CONFIG and "chmod" in process.log
-
-
-def test_nobody_listens_beyond_loopback_without_tokens(run: Callable[..., Process], database: str, tokens: Tokens) -> None:
-    process = run("api", "--database", database, "--listen", "0.0.0.0:0")
-    assert process.wait() == os.EX_CONFIG and "token" in process.log
-
-
-def unix(path: pathlib.Path) -> http.client.HTTPConnection:
-    connection = http.client.HTTPConnection("localhost")
-    connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.connect(str(path))
-    return connection
-
-
-def test_a_unix_socket_asks_for_no_token(run: Callable[..., Process], database: str, tokens: Tokens, folder: pathlib.Path) -> None:
-    run("api", "--database", database, "--listen", str(folder / "api.sock"), environment=tokens.environment).ready()
-    connection = unix(folder / "api.sock")
-    connection.request("GET", "/api/stats")
-    assert connection.getresponse().status == 200
+def status_of(port: int, method: str, path: str, token: str | None) -> tuple[int, str | None]:
+    """Its status alone: an event stream has no end."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request(method, path, headers={"Authorization": f"Bearer {token}"} if token else {})
+    response = connection.getresponse()
     connection.close()
+    return response.status, response.headers["WWW-Authenticate"]
 
 
-def test_hosts_that_are_not_ours_are_refused_everywhere(api: Client) -> None:
-    for method, path, _ in routes(api):
-        assert api.send(method, path, Host="evil.example").status == 421
-    assert api.send("GET", "/healthz", Host="localhost:1234").status == 200
+def routes(port: int) -> dict[str, str]:
+    text = Client(port).get("/").body.decode()
+    rows = re.findall(r"^([A-Z]+) +(/\S*) +(\S+) ", text, re.MULTILINE)
+    assert len(rows) == len(text.splitlines()) - 2
+    return {f"{method} {path}": scope for method, path, scope in rows}
 
 
-def test_no_page_of_another_origin_may_read_an_answer(api: Client) -> None:
-    answer = api.send("GET", "/api/stats", Origin="http://evil.example")
-    assert not [name for name in answer.headers if name.lower().startswith("access-control-")]
+def test_every_route_wants_its_scope(guarded: Callable, tokens: dict[str, str]) -> None:
+    port = guarded.api.port
+    listed = routes(port)
+    assert {route: scope for route, scope in listed.items() if scope != "-"} == PROMISED
+    shown = tokens | {"none": None, "unknown": "pgmill_" + "x" * 43, "short": "pgmill_x"}
+    for route, wanted in listed.items():
+        method, path = route.split()
+        path = path.replace("{id}", str(uuid.uuid4())).replace("{name}", "nobody")
+        for which, token in shown.items():
+            status, challenge = status_of(port, method, path, token)
+            if wanted == "-" or which in (wanted, "admin"):
+                assert status not in (401, 403), (route, which)
+            elif which in SCOPES:
+                assert status == 403 and f'scope="{wanted}"' in challenge, (route, which)
+            else:
+                assert status == 401 and challenge.startswith("Bearer"), (route, which)
+                assert ("invalid_token" in challenge) == (token is not None)
 
 
-# ---- reload ----
+def test_a_refusal_says_what_to_do(guarded: Callable, tokens: dict[str, str]) -> None:
+    answer = guarded("POST", "/api/tasks/", body=TASK)
+    assert answer.status == 401 and answer.json["type"] == "/docs/problems#unauthorized"
+    answer = guarded("POST", "/api/tasks/", tokens["read"], TASK)
+    assert answer.status == 403 and answer.json["type"] == "/docs/problems#forbidden"
+    assert '"the-read"' in answer.json["detail"] and "submit" in answer.json["detail"]
+    assert guarded("POST", "/api/tasks/", tokens["submit"], TASK).status == 201
 
 
-def status_with(client: Client, text: str) -> int:
-    return client.send("GET", "/api/queues/", **bearer(text)).status
+@pytest.mark.parametrize("value, status", [
+    ("bearer {}", 201), ("BEARER   {}", 201), ("Bearer {}x", 401), ("Bearer {} ", 201), ("Basic {}", 401),
+    ("Bearer", 401), ("", 401), ("{}", 401), ("Bearer {0}, Bearer {0}", 401),
+])
+def test_spellings_of_authorization(guarded: Callable, tokens: dict[str, str], value: str, status: int) -> None:
+    """Blanks at the end are no part of a header's value."""
+    answer = guarded("POST", "/api/tasks/", body=TASK, Authorization=value.format(tokens["submit"]))
+    assert answer.status == status
 
 
-def test_a_reload_reads_the_tokens_again(start_api: Callable, tokens: Tokens) -> None:
-    old = tokens.new("read", "old")
-    api = start_api(environment=tokens.environment)
-    client = api.client()
-    tokens.path.write_text("")
-    new = tokens.new("read", "new")
-    assert (status_with(client, old), status_with(client, new)) == (200, 401)
-    api.process.signal(signal.SIGHUP)
-    eventually(lambda: status_with(client, new) == 200)
-    assert status_with(client, old) == 401
+def test_unknown_paths_and_methods_are_told_without_a_token(guarded: Callable) -> None:
+    assert guarded("GET", "/nothing").status == 404
+    assert guarded("DELETE", "/api/tasks/").status == 405
+    assert guarded("OPTIONS", "/api/tasks/").status == 204
 
 
-def test_a_broken_reload_changes_nothing(start_api: Callable, tokens: Tokens) -> None:
-    text = tokens.new("read")
-    api = start_api(environment=tokens.environment)
-    tokens.path.write_text("nonsense\n")
-    api.process.signal(signal.SIGHUP)
-    api.process.wait_log("Everything stays as it was")
-    assert status_with(api.client(), text) == 200
+def test_idempotency_keys_are_each_tokens_own(guarded: Callable, tokens: dict[str, str], new_token: Callable) -> None:
+    answers = [guarded("POST", "/api/tasks/", token, TASK, Idempotency_Key="k")
+               for token in (tokens["submit"], tokens["admin"], tokens["submit"])]
+    assert [answer.status for answer in answers] == [201, 201, 200]
+    assert answers[0].json["id"] == answers[2].json["id"] != answers[1].json["id"]
 
 
-def test_a_reload_reads_the_configuration_again(run: Callable[..., Process], database: str, folder: pathlib.Path) -> None:
-    config = folder / "pgmill.conf"
-    config.write_text("[API]\nBodyMax=1K\n")
-    listener = socket.create_server(("127.0.0.1", 0))
-    process = run("api", "--config", str(config), "--database", database, sockets=[listener]).ready()
-    client, big = Client(listener.getsockname()[1]), {"name": "t", "payload": "x" * 2000}
-    client.send("POST", "/api/tasks/", big, 413)
-    config.write_text("[API]\nBodyMax=4K\nAllowedHosts=queue.example\n")
+def test_a_unix_socket_needs_no_token(
+        run: Callable[..., Process], database: str, folder: pathlib.Path, tokens: dict[str, str]) -> None:
+    path = str(folder / "api.sock")
+    run("api", "--database", database, "--tokens", str(folder / "tokens"), "--listen", path).ready()
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(path)
+    connection.sendall(b"GET /api/stats HTTP/1.1\r\nHost: any.example\r\nConnection: close\r\n\r\n")
+    assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+    assert os.stat(path).st_mode & 0o777 == 0o660
+
+
+# ---- the file ----
+
+
+def test_a_token_is_shown_once_and_only_its_digest_is_kept(pgmill: str, new_token: Callable, folder) -> None:
+    lines = subprocess.run([pgmill, "token", "new", "--scope", "read,submit", "web"], check=True,
+                           stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    assert re.fullmatch(r"pgmill_[A-Za-z0-9_-]{43}", lines[0])
+    assert lines[1:] == [hashlib.sha256(lines[0].encode()).hexdigest() + " read,submit web"]
+    (folder / "tokens").write_text(lines[1])  # without a newline at its end
+    (folder / "tokens").chmod(0o600)
+    other = new_token("other", "admin")
+    assert (folder / "tokens").read_text().splitlines() == [
+        lines[1], hashlib.sha256(other.encode()).hexdigest() + " admin other"]
+
+
+def test_tokens_made_at_once_are_all_kept(pgmill: str, folder: pathlib.Path) -> None:
+    command = [pgmill, "token", "new", "--scope", "read", "--file", str(folder / "tokens")]
+    makers = [subprocess.Popen([*command, f"n{i}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+              for i in range(8)]
+    assert [maker.wait() for maker in makers] == [0] * 8
+    names = {line.split()[2] for line in (folder / "tokens").read_text().splitlines()}
+    assert names == {f"n{i}" for i in range(8)}
+
+
+@pytest.mark.parametrize("arguments, complaint", [
+    (["new", "web"], "--scope is missing"),
+    (["new", "--scope", "write", "web"], "submit, read, operate, admin"),
+    (["new", "--scope", "read,", "web"], "submit, read, operate, admin"),
+    (["new", "--scope", "read", "a b"], "must be at most 100"),
+    (["new", "--scope", "read"], "pgmill token new"),
+    (["old", "--scope", "read", "web"], "pgmill token new"),
+])
+def test_the_verb_says_what_it_needs(pgmill: str, arguments: list[str], complaint: str) -> None:
+    done = subprocess.run([pgmill, "token", *arguments], capture_output=True, text=True)
+    assert done.returncode == os.EX_USAGE and complaint in done.stderr and done.stdout == ""
+
+
+HASH = hashlib.sha256(b"x").hexdigest()
+BROKEN = {
+    "no digest": (f"# fine\n\n{HASH[1:]} read a\n", 0o600, ":3: it must begin with the SHA-256"),
+    "unknown scope": (f"{HASH} read,write a\n", 0o600, ":1: the scopes must be some of"),
+    "no scope": (f"{HASH}\n", 0o600, ":1: the scopes must be some of"),
+    "no name": (f"{HASH} read\n", 0o600, ":1: behind the scopes must stand a name"),
+    "odd name": (f"{HASH} read ä\n", 0o600, ":1: behind the scopes must stand a name"),
+    "too much": (f"{HASH} read a b\n", 0o600, ":1: nothing may stand behind the name"),
+    "twice": (f"{HASH} read a\n{HASH} admin b\n", 0o600, ":2: this token is in the file already"),
+    "NUL": (f"{HASH} read a\n\0\n", 0o600, ":2: it holds a NUL byte"),
+    "too long": ("#" * 66_000, 0o600, "File too large"),
+    "readable by others": (f"{HASH} read a\n", 0o644, "chmod 0640"),
+    "writable by its group": (f"{HASH} read a\n", 0o660, "chmod 0640"),
+    "missing": (None, 0, "No such file"),
+}
+
+
+@pytest.mark.parametrize("which", BROKEN)
+def test_a_file_that_is_not_as_it_must_be_is_refused(
+        run: Callable[..., Process], database: str, folder: pathlib.Path, which: str) -> None:
+    content, mode, complaint = BROKEN[which]
+    path = folder / "tokens"
+    if content is not None:
+        path.write_text(content)
+        path.chmod(mode)
+    process = run("api", "--database", database, "--tokens", str(path), "--listen", "127.0.0.1:0")
+    assert process.wait() == os.EX_CONFIG
+    assert str(path) in process.log and complaint in process.log
+
+
+def test_a_credential_will_do(start_api: Callable, tokens: dict[str, str], folder: pathlib.Path) -> None:
+    api = start_api(environment={"CREDENTIALS_DIRECTORY": str(folder)})
+    api.client().get("/api/stats", expect=401)
+    assert api.client().send("GET", "/api/stats", Authorization=f"Bearer {tokens['read']}").status == 200
+
+
+# ---- other machines ----
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    network = Network()
+    yield network
+    network.close()
+
+
+def say(network: Network, listener: socket.socket, head: str, source: str = "192.0.2.9") -> bytes:
+    with network.connect(listener, source) as connection:
+        connection.sendall(head.encode() + b"Connection: close\r\n\r\n")
+        return connection.makefile("rb").readline()
+
+
+def test_without_tokens_a_passed_socket_beyond_loopback_is_refused(
+        run: Callable[..., Process], database: str, network: Network) -> None:
+    process = run("api", "--database", database, sockets=[network.listen()])
+    assert process.wait() == os.EX_CONFIG
+    assert "other machines could reach it" in process.log and "pgmill token new" in process.log
+
+
+def test_with_tokens_others_are_served_under_the_names_that_are_allowed(
+        run: Callable[..., Process], database: str, folder: pathlib.Path, tokens: dict[str, str],
+        network: Network) -> None:
+    listener = network.listen()
+    run("api", "--database", database, "--tokens", str(folder / "tokens"), "--allowed-hosts", "queue.example",
+        sockets=[listener]).ready()
+    for host, token, status in (("192.0.2.1", "read", 421), ("queue.example", "", 401), ("queue.example", "read", 200)):
+        head = f"GET /api/stats HTTP/1.1\r\nHost: {host}\r\n"
+        if token:
+            head += f"Authorization: Bearer {tokens[token]}\r\n"
+        assert say(network, listener, head).split()[1] == str(status).encode()
+
+
+def test_no_single_machine_has_all_connections(
+        run: Callable[..., Process], database: str, folder: pathlib.Path, tokens: dict[str, str],
+        network: Network) -> None:
+    listener = network.listen()
+    process = run("api", "--database", database, "--tokens", str(folder / "tokens"), "--address-connections-max",
+                  "5", sockets=[listener]).ready()
+    ping = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+    greedy = [network.connect(listener, "192.0.2.9") for _ in range(5)]
+    for connection in greedy:  # all are in
+        connection.sendall(ping.encode() + b"\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+    with network.connect(listener, "192.0.2.9") as sixth, pytest.raises(OSError):
+        if sixth.recv(1) == b"":
+            raise ConnectionResetError
+    process.wait_log("192.0.2.9 has 5 connections")
+    assert b" 200 " in say(network, listener, ping, "192.0.2.10")
+    greedy.pop().close()
+    eventually(lambda: b" 200 " in (say(network, listener, ping) or b""))
+    for connection in greedy:
+        connection.close()
+
+
+# ---- reading it again ----
+
+
+def reload(process: Process) -> None:
+    before = sum("READY=1" in message for message in process.messages)
     process.signal(signal.SIGHUP)
-    eventually(lambda: client.send("POST", "/api/tasks/", big).status == 201)
-    assert client.send("GET", "/healthz", Host="queue.example").status == 200
+    process.wait_for(lambda: sum("READY=1" in message for message in process.messages) > before, "READY after reload")
 
 
-# ---- limits ----
+def test_a_reload_takes_over_what_has_changed(
+        start_api: Callable, db: psycopg.Connection, tokens: dict[str, str], new_token: Callable,
+        folder: pathlib.Path) -> None:
+    config, file = folder / "pgmill.conf", folder / "tokens"
+    settings = f"[API]\nTokens={file}\n"
+    config.write_text(settings)
+    api = start_api(arguments=["--config", str(config)])
+    client = api.client()
+
+    def status(scope: str, method: str = "GET", path: str = "/api/stats", body: object = None, **headers: str) -> int:
+        return client.send(method, path, body, Authorization=f"Bearer {tokens[scope]}", **headers).status
+
+    assert status("read") == 200
+    assert status("read", Host="queue.example") == 421
+    file.write_text("".join(line + "\n" for line in file.read_text().splitlines() if "the-read" not in line))
+    late = new_token("late", "read")
+    config.write_text(settings + "AllowedHosts=queue.example\nBodyMax=1K\nListen=127.0.0.1:1\n")
+    reload(api.process)
+    assert any("RELOADING=1" in message for message in api.process.messages)
+    assert any("MONOTONIC_USEC=" in message for message in api.process.messages)
+    assert "Listen= in section [API] has changed; that takes a restart" in api.process.log
+    assert status("read") == 401
+    assert client.send("GET", "/api/stats", Host="queue.example", Authorization=f"Bearer {late}").status == 200
+    assert status("submit", "POST", "/api/tasks/", {"name": "t", "payload": "x" * 2000}) == 413
 
 
-def test_probes_are_answered_when_connections_run_out(start_api: Callable, db: psycopg.Connection) -> None:
-    api = start_api(environment={"PGMILL_CONNECTIONS_MAX": "100"})
-    id = api.client().post(TASK).json["id"]
-    waiting = [socket.create_connection(("127.0.0.1", api.port)) for _ in range(95)]
-    for s in waiting:  # each is answered in a minute: nobody is slow here, there are just many
-        s.sendall(f"GET /api/tasks/{id}?wait=60 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-    late: Any = None
+@pytest.mark.parametrize("broken", ["config", "value", "tokens", "mode"])
+def test_a_broken_file_changes_nothing(
+        start_api: Callable, tokens: dict[str, str], folder: pathlib.Path, broken: str) -> None:
+    config, file = folder / "pgmill.conf", folder / "tokens"
+    config.write_text(f"[API]\nTokens={file}\n")
+    api = start_api(arguments=["--config", str(config)])
+    if broken == "config":
+        config.write_text("[API]\nAllowedHosts=queue.example\nwhat is this\n")
+    elif broken == "value":
+        config.write_text("[API]\nAllowedHosts=queue.example\nBodyMax=1\n")
+    elif broken == "tokens":
+        config.write_text(f"[API]\nTokens={file}\nAllowedHosts=queue.example\n")
+        file.write_text(file.read_text() + "what is this\n")
+    else:
+        file.chmod(0o666)
+    reload(api.process)
+    culprit = {"config": f"{config}:3:", "value": f"{config}:3: BodyMax=:", "tokens": f"{file}:5:", "mode": "chmod"}
+    assert culprit[broken] in api.process.log and "Everything stays as it was" in api.process.log
+    client = api.client()
+    client.get("/api/stats", expect=401)
+    headers = {"Authorization": f"Bearer {tokens['read']}"}
+    assert client.send("GET", "/api/stats", **headers).status == 200
+    assert client.send("GET", "/api/stats", Host="queue.example", **headers).status == 421
 
-    def crowded() -> bool:
-        nonlocal late
-        late = api.client().send("GET", f"/api/tasks/{id}")
-        return late.status == 503
 
-    eventually(crowded)
-    assert late.headers["Retry-After"] and late.headers["Connection"] == "close"
-    assert [api.client().get(path).status for path in ("/healthz", "/readyz", "/metrics")] == [200] * 3
-    for s in waiting:
-        s.close()
+def test_tokens_cannot_be_done_away_with_while_others_can_reach_it(
+        run: Callable[..., Process], database: str, folder: pathlib.Path, tokens: dict[str, str],
+        network: Network) -> None:
+    config, listener = folder / "pgmill.conf", network.listen()
+    config.write_text(f"[API]\nTokens={folder / 'tokens'}\n")
+    process = run("api", "--database", database, "--config", str(config), sockets=[listener]).ready()
+    config.write_text("")
+    reload(process)
+    assert "Without access tokens it cannot go on listening on 192.0.2.1" in process.log
+    assert b" 401 " in say(network, listener, "GET /api/stats HTTP/1.1\r\nHost: localhost\r\n")
+
+
+def test_a_reload_loses_no_request(start_api: Callable, tokens: dict[str, str], folder: pathlib.Path) -> None:
+    api = start_api(environment={"PGMILL_TOKENS": str(folder / "tokens")})
+    client = api.client()
+    for _ in range(200):
+        api.process.signal(signal.SIGHUP)
+        assert client.post(TASK, Authorization=f"Bearer {tokens['submit']}").status == 201
