@@ -30,22 +30,31 @@ static int timer_set(Deadlines *all) {
     return r < 0 ? r : sd_event_source_set_enabled(all->timer, SD_EVENT_ONESHOT);
 }
 
+/* Will nothing more come? libmicrohttpd does not learn that where the end came right behind a request. */
+static bool has_said_all(const Deadline *d) {
+    char c;
+
+    return recv(d->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 /* A few thousand comparisons four times a second; a heap would be faster and longer. */
 static int on_timer(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
     Deadlines *all = userdata;
     uint64_t now = time_now_boottime();
-    bool scarce = all->count >= all->scarce_from;
+    bool scarce = all->count >= all->room / 2;
 
     for (Deadline *d = all->first; d; d = d->next) {
         uint64_t limit = limits[scarce && d->part == DEADLINE_IDLE ? DEADLINE_HEADER : d->part];
-        if (now - d->since >= limit)
+        bool new_here = now - d->since < 2 * SCAN_USEC; /* it is asked once or twice */
+        if (now - d->since >= limit || (d->part == DEADLINE_IDLE && new_here && has_said_all(d)))
             cut(d);
     }
+    (void) deadlines_make_room(all);
     return all->first ? timer_set(all) : 0;
 }
 
-int deadlines_init(Deadlines *all, sd_event *event, size_t scarce_from) {
-    *all = (Deadlines){ .event = sd_event_ref(event), .scarce_from = scarce_from };
+int deadlines_init(Deadlines *all, sd_event *event, size_t room) {
+    *all = (Deadlines){ .event = sd_event_ref(event), .room = room };
     int r = sd_event_add_time_relative(
         event, &all->timer, CLOCK_BOOTTIME, SCAN_USEC, SCAN_USEC / 4, on_timer, all);
     return r < 0 ? r : sd_event_source_set_enabled(all->timer, SD_EVENT_OFF);
@@ -102,4 +111,14 @@ bool deadlines_yield(Deadlines *all, unsigned parts) {
         }
     }
     return false;
+}
+
+bool deadlines_make_room(Deadlines *all) {
+    const unsigned parts =
+        1U << DEADLINE_HEADER | 1U << DEADLINE_BODY | 1U << DEADLINE_REPLY | 1U << DEADLINE_IDLE;
+
+    while (deadlines_open(all) > all->room)
+        if (!deadlines_yield(all, parts))
+            return false;
+    return true;
 }

@@ -30,14 +30,15 @@ typedef struct Deadline {
 } Deadline;
 
 typedef struct Deadlines {
-    Deadline *first, *last;         /* by since, the latest one first */
-    size_t count, cut, scarce_from; /* from so many connections on they are scarce */
+    Deadline *first, *last; /* by since, the latest one first */
+    size_t count, cut;
+    size_t room; /* for so many connections; from half of it on they are scarce */
     sd_event *event;
     sd_event_source *timer;
 } Deadlines;
 
 /* Errors: what sd_event_add_time() says. */
-int deadlines_init(Deadlines *all, sd_event *event, size_t scarce_from);
+int deadlines_init(Deadlines *all, sd_event *event, size_t room);
 void deadlines_done(Deadlines *all);
 
 /* A connection begins (DEADLINE_HEADER), goes on to its next part, ends. A quarter of a second after its deadline
@@ -54,3 +55,7 @@ static inline size_t deadlines_open(const Deadlines *all) {
 /* Shuts down the connection that is at its part for longest, if that is one of parts (a sum of 1 << DEADLINE_…) and at
  * it for a second: a quarter for DEADLINE_HEADER, since a client that means well sends that at once. False: none. */
 bool deadlines_yield(Deadlines *all, unsigned parts);
+
+/* The same, of any part but DEADLINE_WORK, while more connections than there is room for are open: for each new one,
+ * and by itself with the next look at the deadlines. False: there are still too many. */
+bool deadlines_make_room(Deadlines *all);

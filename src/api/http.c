@@ -21,8 +21,8 @@
 #define REPLY_SMALL       4096                /* answers that are given even then */
 #define STREAM_BLOCK      4096                /* bytes pulled at once */
 #define QUIET_USEC        (100 * USEC_PER_MSEC) /* without a request: drained, although connections are open */
-#define CUT_MAX           64 /* connections that were shut down, and that libmicrohttpd has yet to close */
-#define DISCARD_MAX       (8U * 1024 * 1024) /* of a body that is too long: read on, so that the client reads 413 */
+/* Of a body that is too long, or twice its limit: read on, so that the client reads 413. */
+#define DISCARD_MAX ((size_t) 8 * 1024 * 1024)
 
 typedef struct Listener {
     HttpServer *server;
@@ -75,7 +75,6 @@ struct HttpRequest {
     bool too_long;
     bool received; /* the whole of it */
     bool again;    /* libmicrohttpd was asked to come again */
-    bool waited;   /* it was suspended */
     bool suspended;
     bool failed; /* no memory to answer it: close */
     bool ending; /* a stream: nothing more is pulled */
@@ -219,7 +218,7 @@ static bool receive(HttpRequest *r, const char *data, size_t n) {
 static enum MHD_Result request_begin(HttpRequest *r) {
     HttpServer *s = r->listener->server;
     const char *length = http_header(r, "Content-Length");
-    bool asks = http_header(r, "Expect") != NULL;
+    bool at_once = http_header(r, "Expect") != NULL;
     uint64_t announced = 0;
 
     deadline_next(&r->guest->deadline, DEADLINE_BODY);
@@ -227,29 +226,28 @@ static enum MHD_Result request_begin(HttpRequest *r) {
         announced = UINT64_MAX;
     if (length && http_header(r, "Transfer-Encoding")) { /* RFC 9112, section 6.3: smuggling */
         s->events->refuse(r, MHD_HTTP_BAD_REQUEST, s->userdata);
-        asks = true;
+        at_once = true;
     } else
         s->events->begin(r, s->userdata);
     bool too_long = announced > r->body_max, answered = r->discarding;
+    at_once |= announced > MAX(DISCARD_MAX, 2 * r->body_max);
     if (!answered && too_long) {
-        if (asks || announced > DISCARD_MAX)
+        if (at_once)
             s->events->refuse(r, MHD_HTTP_CONTENT_TOO_LARGE, s->userdata);
         else
             r->too_long = r->discarding = true;
     }
     if (r->failed)
         return MHD_NO;
-    if (r->response && (asks || announced > DISCARD_MAX))
+    if (r->response && at_once)
         return queue_response(r);
     return MHD_YES;
 }
 
-/* Who has no answer yet gets it later. */
-static enum MHD_Result answer_or_wait(HttpRequest *r) {
-    if (r->failed)
-        return MHD_NO;
-    if (r->response)
-        return queue_response(r);
+/* The body is there too. Who has no answer by then gets it later. */
+static enum MHD_Result request_complete(HttpRequest *r) {
+    HttpServer *s = r->listener->server;
+
 #if MHD_VERSION < 0x01001000
     /* Before 1.0.10, a connection that is resumed goes on with what it waited for when it was suspended, and that was
      * reading: a client that has sent all it will ever send is taken for one that is gone. But one that is suspended
@@ -259,15 +257,6 @@ static enum MHD_Result answer_or_wait(HttpRequest *r) {
         return MHD_YES;
     }
 #endif
-    r->suspended = r->waited = true;
-    MHD_suspend_connection(r->connection);
-    return MHD_YES;
-}
-
-/* The body is there too. */
-static enum MHD_Result request_complete(HttpRequest *r) {
-    HttpServer *s = r->listener->server;
-
     r->received = true;
     deadline_next(&r->guest->deadline, DEADLINE_WORK);
     if (r->too_long)
@@ -275,7 +264,13 @@ static enum MHD_Result request_complete(HttpRequest *r) {
     else if (!r->response)
         r->then(r, r->what, s->userdata);
     body_drop(r);
-    return answer_or_wait(r);
+    if (r->failed)
+        return MHD_NO;
+    if (r->response)
+        return queue_response(r);
+    r->suspended = true;
+    MHD_suspend_connection(r->connection);
+    return MHD_YES;
 }
 
 static enum MHD_Result on_access(void *userdata, struct MHD_Connection *connection, const char *url,
@@ -283,10 +278,8 @@ static enum MHD_Result on_access(void *userdata, struct MHD_Connection *connecti
     Listener *l = userdata;
     HttpRequest *r = *state;
 
-    if (l->server->closing || (r && (r->failed || r->waited)))
+    if (l->server->closing || (r && (r->failed || r->received)))
         return MHD_NO; /* resumed without an answer: there was no memory for one, or no time */
-    if (r && r->received)
-        return answer_or_wait(r);
     if (!r) {
         const union MHD_ConnectionInfo *info =
             MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
@@ -320,11 +313,6 @@ static void on_completed(_unused_ void *userdata, _unused_ struct MHD_Connection
     request_free(r);
 }
 
-/* Of the connections, for those who only ask how we are. */
-static size_t reserve(const HttpServer *s) {
-    return MIN(s->limits.connections_max / 20, (size_t) 100);
-}
-
 /* A new one comes in; whoever keeps others waiting for longest makes room, if need be. */
 static Connection *connection_new(Listener *l, struct MHD_Connection *connection) {
     HttpServer *s = l->server;
@@ -340,9 +328,7 @@ static Connection *connection_new(Listener *l, struct MHD_Connection *connection
         return NULL;
     }
     deadline_begin(&s->deadlines, &c->deadline, fd);
-    if (deadlines_open(&s->deadlines) > s->limits.connections_max - reserve(s) &&
-        !deadlines_yield(&s->deadlines,
-            1U << DEADLINE_HEADER | 1U << DEADLINE_BODY | 1U << DEADLINE_REPLY | 1U << DEADLINE_IDLE)) {
+    if (!deadlines_make_room(&s->deadlines)) {
         c->crowded = true;
         s->events->crowded(NULL, s->userdata);
     }
@@ -365,7 +351,8 @@ static void on_connection(void *userdata, struct MHD_Connection *connection, voi
     }
 }
 
-/* Refused are those beyond even the reserve, and those of an address that has its share. */
+/* Refused are those of an address that has its share, and those that would be too many together with the other
+ * listening sockets' ones; too many of one socket wait in its queue. */
 static enum MHD_Result on_accept(void *userdata, const struct sockaddr *address, _unused_ socklen_t len) {
     HttpServer *s = userdata;
     char text[ADMISSION_TEXT_SIZE];
@@ -603,7 +590,8 @@ int http_server_new(
     s->limits = limits;
     s->admission.address_max = limits.address_connections_max;
     s->userdata = userdata;
-    int r = deadlines_init(&s->deadlines, event, limits.connections_max / 2);
+    size_t reserve = MIN(limits.connections_max / 20, (size_t) 100); /* for those who only ask how we are */
+    int r = deadlines_init(&s->deadlines, event, limits.connections_max - reserve);
     if (r < 0)
         return r;
     *ret = TAKE_PTR(s);
@@ -640,7 +628,7 @@ static struct MHD_Daemon *daemon_start(Listener *l) {
 #if MHD_VERSION >= 0x00097707 /* before that there is always a wake-up pipe, which nobody needs here */
     flags |= MHD_USE_NO_THREAD_SAFETY;
 #endif
-    unsigned most = (unsigned) l->server->limits.connections_max + CUT_MAX;
+    unsigned most = (unsigned) l->server->limits.connections_max;
     return MHD_start_daemon(flags, 0, on_accept, l->server, on_access, l, MHD_OPTION_EXTERNAL_LOGGER, on_log,
         NULL, /* first, or it misses what comes before it */
         MHD_OPTION_LISTEN_SOCKET, l->fd, MHD_OPTION_CONNECTION_LIMIT, most,
