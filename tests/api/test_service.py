@@ -3,6 +3,7 @@
 
 import contextlib
 import http.client
+import os
 import signal
 import socket
 import struct
@@ -202,40 +203,66 @@ def test_lost_sessions_come_back_and_every_request_is_answered(
         eventually(lambda: api.client().post(TASK, expect=None).status == 201)
 
 
+class Load:
+    """Clients that submit one task after another, each over a connection of its own."""
+
+    def __init__(self, port: int, clients: int) -> None:
+        self.port, self.acknowledged, self.refused, self.stop = port, [], [], threading.Event()
+        self.threads = [threading.Thread(target=self._talk) for _ in range(clients)]
+        for thread in self.threads:
+            thread.start()
+
+    def _talk(self) -> None:
+        while not self.stop.is_set():
+            client = Client(self.port)
+            try:
+                self.acknowledged.append(client.post(TASK, Connection="close").json["id"])
+            except BaseException as e:
+                self.refused.append(e)
+            client.close()
+
+    def goes_on(self) -> None:
+        so_far = len(self.acknowledged)
+        eventually(lambda: self.refused or len(self.acknowledged) > so_far + 50)
+
+    def end(self) -> None:
+        self.stop.set()
+        for thread in self.threads:
+            thread.join()
+
+
+RESTARTS = int(os.environ.get("PGMILL_RESTARTS", "5"))
+
+
 def test_a_restart_under_load_refuses_nobody(
         run: Callable[..., Process], database: str, db: psycopg.Connection) -> None:
     """The sockets are the manager's: who comes while no service runs waits for the next one."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    acknowledged: list[str] = []
-    refused: list[BaseException] = []
-    stop = threading.Event()
-
-    def talk() -> None:
-        while not stop.is_set():
-            client = Client(listener.getsockname()[1])
-            try:
-                acknowledged.append(client.post(TASK, Connection="close").json["id"])
-            except BaseException as e:
-                refused.append(e)
-            client.close()
-
-    def serve() -> Process:
-        return run("api", "--database", database, sockets=[listener]).ready()
-
-    process = serve()
-    threads = [threading.Thread(target=talk) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for _ in range(3):
-        so_far = len(acknowledged)
-        eventually(lambda: refused or len(acknowledged) > so_far + 50)
+    process = run("api", "--database", database, sockets=[listener]).ready()
+    load = Load(listener.getsockname()[1], clients=16)
+    for _ in range(RESTARTS):
+        load.goes_on()
         assert process.stop() == 0
-        process = serve()
-    stop.set()
-    for thread in threads:
-        thread.join()
-    assert refused == []
-    assert set(acknowledged) == {str(id) for (id,) in db.execute("SELECT id FROM pgmill.tasks")}
+        process = run("api", "--database", database, sockets=[listener]).ready()
+    load.end()
+    assert load.refused == []
+    assert set(load.acknowledged) == {str(id) for (id,) in db.execute("SELECT id FROM pgmill.tasks")}
+
+
+def test_two_processes_on_one_port_are_restarted_in_turn(
+        run: Callable[..., Process], database: str, db: psycopg.Connection) -> None:
+    """As with ReusePort=: each has a socket of its own, which its manager keeps."""
+    listeners = [socket.create_server(("127.0.0.1", 0), backlog=1024, reuse_port=True)]
+    listeners.append(socket.create_server(listeners[0].getsockname(), backlog=1024, reuse_port=True))
+    processes = [run("api", "--database", database, sockets=[listener]).ready() for listener in listeners]
+    load = Load(listeners[0].getsockname()[1], clients=16)
+    for i in range(RESTARTS):
+        load.goes_on()
+        assert processes[i % 2].stop() == 0
+        processes[i % 2] = run("api", "--database", database, sockets=[listeners[i % 2]]).ready()
+    load.end()
+    assert load.refused == []
+    assert set(load.acknowledged) == {str(id) for (id,) in db.execute("SELECT id FROM pgmill.tasks")}
 
 
 def test_without_a_schema_it_waits_for_migrate(cluster: Cluster, start_api: Callable, pgmill: str) -> None:
