@@ -39,8 +39,8 @@ static int write_whole(int fd, off_t size, const char *text, size_t n) {
 
     if (r >= 0 && fsync(fd) < 0)
         r = -errno;
-    if (r < 0)
-        (void) ftruncate(fd, size);
+    if (r < 0 && ftruncate(fd, size) < 0)
+        log_warning("Half a line may stand at the end of the file");
     return r;
 }
 
