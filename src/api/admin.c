@@ -3,7 +3,6 @@
 
 #include "api/ask.h"
 #include "api/problem.h"
-#include "api/query.h"
 #include "api/read.h"
 #include "api/steer.h"
 #include "base/json.h"
@@ -32,15 +31,6 @@ static Ask *ask(Api *api, HttpRequest *r, const Problem *missing) {
         &(Ask){ .api = api, .request = r, .use = LINK_BROWSE, .answer = on_answer, .what = missing });
 }
 
-/* False: r is answered. */
-static bool no_parameters(HttpRequest *r) {
-    static const char *const none[] = { NULL };
-    _cleanup_(query_done) Query q = {};
-
-    query_read(&q, r, none);
-    return !query_refused(&q, r);
-}
-
 static bool is_queue(HttpRequest *r, const char *name) {
     if (task_label_valid(name))
         return true;
@@ -51,14 +41,14 @@ static bool is_queue(HttpRequest *r, const char *name) {
 /* ---- queues ---- */
 
 void admin_queue_list(Api *api, HttpRequest *r, _unused_ const char *capture) {
-    Ask *a = no_parameters(r) ? ask(api, r, &no_queue) : NULL;
+    Ask *a = ask(api, r, &no_queue);
 
     if (a)
         ask_sent(a, admin_queues(ask_db(a), NULL, ask_on_reply, a));
 }
 
 void admin_queue_get(Api *api, HttpRequest *r, const char *capture) {
-    Ask *a = no_parameters(r) && is_queue(r, capture) ? ask(api, r, &no_queue) : NULL;
+    Ask *a = is_queue(r, capture) ? ask(api, r, &no_queue) : NULL;
 
     if (a)
         ask_sent(a, admin_queues(ask_db(a), capture, ask_on_reply, a));
@@ -148,7 +138,7 @@ void admin_queue_set(Api *api, HttpRequest *r, const char *capture) {
 /* ---- workers and figures ---- */
 
 void admin_worker_list(Api *api, HttpRequest *r, _unused_ const char *capture) {
-    Ask *a = no_parameters(r) ? ask(api, r, &no_worker) : NULL;
+    Ask *a = ask(api, r, &no_worker);
 
     if (a)
         ask_sent(a, admin_workers(ask_db(a), NULL, ask_on_reply, a));
@@ -163,7 +153,7 @@ void admin_worker_silence(Api *api, HttpRequest *r, const char *capture) {
 }
 
 void admin_figures(Api *api, HttpRequest *r, _unused_ const char *capture) {
-    Ask *a = no_parameters(r) ? ask(api, r, &no_queue) : NULL;
+    Ask *a = ask(api, r, &no_queue);
 
     if (a)
         ask_sent(a, admin_stats(ask_db(a), ask_on_reply, a));

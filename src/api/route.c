@@ -14,6 +14,7 @@
 #include "api/metrics.h"
 #include "api/percent.h"
 #include "api/problem.h"
+#include "api/query.h"
 #include "api/read.h"
 #include "api/steer.h"
 #include "api/submit.h"
@@ -27,8 +28,8 @@ static const Route routes[] = {
     { "POST", "/api/tasks/", SCOPE_SUBMIT, submit_post, ROUTE_JSON, "submit a task" },
     { "POST", "/api/tasks/bulk", SCOPE_SUBMIT, keyed_post_bulk, ROUTE_JSON, "submit many tasks, all or none",
         .body_max = BULK_MAX },
-    { "GET", "/api/tasks/", SCOPE_READ, list_get, 0, "list tasks, newest first" },
-    { "GET", "/api/tasks/{id}", SCOPE_READ, read_get, 0, "read a task, or wait for its end" },
+    { "GET", "/api/tasks/", SCOPE_READ, list_get, ROUTE_QUERY, "list tasks, newest first" },
+    { "GET", "/api/tasks/{id}", SCOPE_READ, read_get, ROUTE_QUERY, "read a task, or wait for its end" },
     { "GET", "/api/tasks/{id}/log", SCOPE_READ, read_log, 0, "what it last wrote to standard error" },
     { "PATCH", "/api/tasks/{id}/pause", SCOPE_OPERATE, steer_pause, 0, "keep a task from being run" },
     { "PATCH", "/api/tasks/{id}/resume", SCOPE_OPERATE, steer_resume, 0, "let a paused task be run" },
@@ -45,7 +46,7 @@ static const Route routes[] = {
     { "PATCH", "/api/workers/{id}/quiet", SCOPE_OPERATE, admin_worker_silence, 0,
         "let a worker finish and start nothing" },
     { "GET", "/api/stats", SCOPE_READ, admin_figures, 0, "figures of the whole" },
-    { "GET", "/api/events", SCOPE_READ, events_get, 0, "changes of tasks as Server-Sent Events" },
+    { "GET", "/api/events", SCOPE_READ, events_get, ROUTE_QUERY, "changes of tasks as Server-Sent Events" },
     { "GET", "/metrics", SCOPE_READ, metrics_get, ROUTE_ALWAYS, "figures for Prometheus" },
     { "GET", "/healthz", SCOPE_OPEN, health_live, ROUTE_ALWAYS, "is the service alive?" },
     { "GET", "/readyz", SCOPE_OPEN, health_ready, ROUTE_ALWAYS, "can tasks be submitted and read?" },
@@ -174,6 +175,22 @@ static bool authorize(const Api *api, HttpRequest *r, const Route *route) {
     return false;
 }
 
+/* RFC 9112, section 6.3 */
+static bool has_body(const HttpRequest *r) {
+    const char *length = http_header(r, "Content-Length");
+
+    return http_header(r, "Transfer-Encoding") || (length && !streq(length, "0"));
+}
+
+/* False: r is answered. */
+static bool no_parameters(HttpRequest *r) {
+    static const char *const none[] = { NULL };
+    _cleanup_(query_done) Query q = {};
+
+    query_read(&q, r, none);
+    return !query_refused(&q, r);
+}
+
 /* Path and method are this row's. */
 static void begin(const Api *api, HttpRequest *r, const Route *route) {
     const char *type = http_header(r, "Content-Type");
@@ -182,7 +199,9 @@ static void begin(const Api *api, HttpRequest *r, const Route *route) {
         return problem_answer(r, PROBLEM_BUSY, "Too many connections are open");
     if (!authorize(api, r, route))
         return;
-    if ((route->flags & ROUTE_JSON) && !is_json(type))
+    if (!(route->flags & ROUTE_QUERY) && !no_parameters(r))
+        return;
+    if (((route->flags & ROUTE_JSON) || (!streq(route->method, "GET") && has_body(r))) && !is_json(type))
         return problem_answer(
             r, PROBLEM_MEDIA_TYPE, "Content-Type is %s", type ? FIELDS_QUOTE(type) : "missing");
     http_set_body_max(r, MAX(http_body_max(r), route->body_max));

@@ -7,7 +7,8 @@
 #include "api/token.h"
 
 enum {
-    ROUTE_JSON = 1, /* takes a body, which must be application/json */
+    ROUTE_JSON = 1,  /* needs a body; it must be application/json, as must that of any route but a GET */
+    ROUTE_QUERY = 4, /* reads the query; where nobody does, a parameter is refused */
     ROUTE_ALWAYS =
         2, /* answered even when connections are nearly used up: cheap, and asked by who looks after us */
 };
