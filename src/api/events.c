@@ -230,6 +230,13 @@ static void reader_add(Reader *r) {
 
 enum { QUERY_QUEUE, QUERY_TASK };
 
+static void query_queue(Query *q) {
+    const char *value = q->values[QUERY_QUEUE];
+
+    if (value && !task_label_valid(value))
+        fields_add(&q->complaints, "queue", "must be " TASK_LABEL_RULE ", not \"%s\"", FIELDS_QUOTE(value));
+}
+
 static void query_task(Query *q, Reader *r) {
     const char *value = q->values[QUERY_TASK];
 
@@ -245,6 +252,7 @@ void events_get(Api *api, HttpRequest *request, _unused_ const char *capture) {
     Reader read = { .all = all, .request = request };
 
     query_read(&q, request, names);
+    query_queue(&q);
     query_task(&q, &read);
     if (query_refused(&q, request))
         return;
