@@ -113,8 +113,6 @@ class Source(Maker):
     # ---- Each makes a good request bad, where it can. A bad value must be told from what is merely strange. ----
 
     def spoil_query(self, request: Request) -> None:
-        if not request.operation.path.startswith("/api/"):
-            return
         known = [p for p in request.operation.parameters if p["in"] == "query"]
         if known and self.chance(0.7):
             parameter = self.random.choice(known)
