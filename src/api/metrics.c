@@ -16,17 +16,20 @@ struct Metrics {
 static const struct {
     const char *name, *type, *help;
 } families[] = {
+    { "pgmill_build_info", "gauge", "What is running." },
     { "pgmill_tasks", "gauge",
         "Tasks by queue and status; SCHEDULED includes those that wait for their backoff." },
     { "pgmill_tasks_submitted_total", "counter", "Tasks submitted." },
     { "pgmill_tasks_finished_total", "counter", "Runs that ended, by queue and outcome." },
-    { "pgmill_tasks_wait_seconds", "histogram", "From due to started, of runs that ended." },
-    { "pgmill_tasks_run_seconds", "histogram", "From started to ended, of runs that ended." },
-    { "pgmill_tasks_oldest_available_seconds", "gauge", "How long the oldest task that is due has waited." },
+    { "pgmill_tasks_retried_total", "counter", "Failed runs that another attempt follows." },
+    { "pgmill_wait_seconds", "histogram", "From due to started, of runs that ended." },
+    { "pgmill_run_seconds", "histogram", "From started to ended, of runs that ended." },
+    { "pgmill_oldest_available_seconds", "gauge", "How long the oldest task that is due has waited." },
+    { "pgmill_queue_paused", "gauge", "1 while nothing of the queue is started." },
     { "pgmill_rescues_total", "counter", "Tasks taken from workers that were lost, by reason." },
     { "pgmill_fenced_writes_total", "counter",
         "Writes of workers that were refused, since the task was not theirs." },
-    { "pgmill_workers", "gauge", "Workers that live." },
+    { "pgmill_workers", "gauge", "Workers by status." },
     { "pgmill_db_oldest_transaction_age_seconds", "gauge",
         "An old one keeps dead rows from being cleaned up." },
 };
@@ -59,8 +62,6 @@ static void write_family(Buf *b, const DbRows *rows, size_t family) {
 
 static void write_all(Buf *b, const DbRows *rows) {
     buf_clear(b);
-    buf_puts(b, "# HELP pgmill_build_info What is running.\n# TYPE pgmill_build_info gauge\n"
-                "pgmill_build_info{version=\"" PGMILL_VERSION "\"} 1\n");
     for (size_t i = 0; i < ELEMENTS(families); i++)
         write_family(b, rows, i);
 }

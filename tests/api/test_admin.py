@@ -112,7 +112,9 @@ def test_metrics(api: Client, db: psycopg.Connection) -> None:
     for name in ("pgmill_db_oldest_transaction_age_seconds", ):
         assert name in found
     types = [line.split()[2:] for line in api.get("/metrics").body.decode().splitlines() if line.startswith("# TYPE")]
-    assert len({name for name, _ in types}) == len(types) and ["pgmill_tasks_wait_seconds", "histogram"] in types
+    assert len({name for name, _ in types}) == len(types) and ["pgmill_wait_seconds", "histogram"] in types
+    given = {name for name, in db.execute("SELECT DISTINCT metric FROM pgmill.metrics('')")}
+    assert given == {name.partition("{")[0] for name in found}
 
 
 def test_metrics_are_kept_for_a_while(api: Client) -> None:
