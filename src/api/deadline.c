@@ -37,6 +37,15 @@ static bool has_said_all(const Deadline *d) {
     return recv(d->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
+/* New ones wait to be accepted, and nobody knows how many: requests that are not coming make room for half of all. */
+static void make_haste(Deadlines *all) {
+    if (deadlines_open(all) < all->most)
+        return;
+    while (deadlines_open(all) > all->room / 2)
+        if (!deadlines_yield(all, 1U << DEADLINE_HEADER | 1U << DEADLINE_BODY))
+            return;
+}
+
 /* A few thousand comparisons four times a second; a heap would be faster and longer. */
 static int on_timer(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
     Deadlines *all = userdata;
@@ -49,12 +58,13 @@ static int on_timer(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *u
         if (now - d->since >= limit || (d->part == DEADLINE_IDLE && new_here && has_said_all(d)))
             cut(d);
     }
+    make_haste(all);
     (void) deadlines_make_room(all);
     return all->first ? timer_set(all) : 0;
 }
 
-int deadlines_init(Deadlines *all, sd_event *event, size_t room) {
-    *all = (Deadlines){ .event = sd_event_ref(event), .room = room };
+int deadlines_init(Deadlines *all, sd_event *event, size_t most, size_t reserve) {
+    *all = (Deadlines){ .event = sd_event_ref(event), .most = most, .room = most - reserve };
     int r = sd_event_add_time_relative(
         event, &all->timer, CLOCK_BOOTTIME, SCAN_USEC, SCAN_USEC / 4, on_timer, all);
     return r < 0 ? r : sd_event_source_set_enabled(all->timer, SD_EVENT_OFF);

@@ -32,13 +32,14 @@ typedef struct Deadline {
 typedef struct Deadlines {
     Deadline *first, *last; /* by since, the latest one first */
     size_t count, cut;
-    size_t room; /* for so many connections; from half of it on they are scarce */
+    size_t most, room; /* connections; room: but for the reserve. From half of that on they are scarce. */
     sd_event *event;
     sd_event_source *timer;
 } Deadlines;
 
-/* Errors: what sd_event_add_time() says. */
-int deadlines_init(Deadlines *all, sd_event *event, size_t room);
+/* most: so many connections are open at most, and reserve of them should not be. Errors: what sd_event_add_time()
+ * says. */
+int deadlines_init(Deadlines *all, sd_event *event, size_t most, size_t reserve);
 void deadlines_done(Deadlines *all);
 
 /* A connection begins (DEADLINE_HEADER), goes on to its next part, ends. A quarter of a second after its deadline

@@ -343,6 +343,9 @@ static void on_connection(void *userdata, struct MHD_Connection *connection, voi
     if (code == MHD_CONNECTION_NOTIFY_STARTED)
         *context = connection_new(l, connection);
     else if (c) {
+        if (l->server->deadlines.count >= l->server->limits.connections_max)
+            kick(
+                l); /* libmicrohttpd, which accepts none at its limit, takes that up again when it is run next */
         deadline_end(&c->deadline);
         admission_leave(&l->server->admission, c->address);
         free(c);
@@ -591,7 +594,7 @@ int http_server_new(
     s->admission.address_max = limits.address_connections_max;
     s->userdata = userdata;
     size_t reserve = MIN(limits.connections_max / 20, (size_t) 100); /* for those who only ask how we are */
-    int r = deadlines_init(&s->deadlines, event, limits.connections_max - reserve);
+    int r = deadlines_init(&s->deadlines, event, limits.connections_max, reserve);
     if (r < 0)
         return r;
     *ret = TAKE_PTR(s);
