@@ -84,7 +84,7 @@ $$;
 
 -- ---- queues ----
 
-CREATE OR REPLACE FUNCTION pgmill.show_queues(only_name text, OUT verdict text, OUT json text)
+CREATE OR REPLACE FUNCTION pgmill.show_queues(only_name text, OUT verdict text, OUT shown text)
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
   list json[];
@@ -96,8 +96,8 @@ BEGIN
     ORDER BY q.name)
   INTO list FROM pgmill.queue_states(only_name) q;
   verdict := 'done';
-  json := CASE WHEN only_name IS NULL THEN json_build_object('queues', coalesce(list, '{}')) ELSE list[1] END;
-  IF json IS NULL THEN
+  shown := CASE WHEN only_name IS NULL THEN json_build_object('queues', coalesce(list, '{}')) ELSE list[1] END;
+  IF shown IS NULL THEN
     verdict := 'unknown';
   END IF;
 END
@@ -110,7 +110,7 @@ LANGUAGE sql VOLATILE AS $$
 $$;
 
 -- verdict: `created` when the queue had no configuration before.
-CREATE OR REPLACE FUNCTION pgmill.put_queue(name text, paused boolean, max_running int, OUT verdict text, OUT json text)
+CREATE OR REPLACE FUNCTION pgmill.put_queue(name text, paused boolean, max_running int, OUT verdict text, OUT shown text)
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_variable
 DECLARE
@@ -120,12 +120,12 @@ BEGIN
   ON CONFLICT ON CONSTRAINT queues_pkey DO UPDATE SET paused = excluded.paused, max_running = excluded.max_running
   RETURNING CASE WHEN q.xmax = 0 THEN 'created' ELSE 'done' END INTO outcome;
   PERFORM pgmill.wake_queue(name);
-  SELECT s.json INTO json FROM pgmill.show_queues(name) s;
+  SELECT s.shown INTO shown FROM pgmill.show_queues(name) s;
   verdict := outcome;
 END
 $$;
 
-CREATE OR REPLACE FUNCTION pgmill.pause_queue(name text, paused boolean, OUT verdict text, OUT json text)
+CREATE OR REPLACE FUNCTION pgmill.pause_queue(name text, paused boolean, OUT verdict text, OUT shown text)
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_variable
 BEGIN
@@ -138,13 +138,13 @@ BEGIN
   IF NOT paused THEN
     PERFORM pgmill.wake_queue(name);
   END IF;
-  SELECT s.verdict, s.json INTO verdict, json FROM pgmill.show_queues(name) s;
+  SELECT s.verdict, s.shown INTO verdict, shown FROM pgmill.show_queues(name) s;
 END
 $$;
 
 -- ---- workers ----
 
-CREATE OR REPLACE FUNCTION pgmill.show_workers(only_id uuid, OUT verdict text, OUT json text)
+CREATE OR REPLACE FUNCTION pgmill.show_workers(only_id uuid, OUT verdict text, OUT shown text)
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
   list json[];
@@ -168,20 +168,20 @@ BEGIN
             SELECT t.id, t.name, t.started_at FROM pgmill.tasks t
             WHERE t.id = u.id AND t.worker = w.id AND t.state = 'running' LIMIT 1) t) t) r;
   verdict := 'done';
-  json := CASE WHEN only_id IS NULL THEN json_build_object('workers', coalesce(list, '{}')) ELSE list[1] END;
-  IF json IS NULL THEN
+  shown := CASE WHEN only_id IS NULL THEN json_build_object('workers', coalesce(list, '{}')) ELSE list[1] END;
+  IF shown IS NULL THEN
     verdict := 'unknown';
   END IF;
 END
 $$;
 
 -- It takes nothing new from its next claim on.
-CREATE OR REPLACE FUNCTION pgmill.quiet(worker uuid, OUT verdict text, OUT json text)
+CREATE OR REPLACE FUNCTION pgmill.quiet(worker uuid, OUT verdict text, OUT shown text)
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
   UPDATE pgmill.workers w SET quiet_at = clock_timestamp() WHERE w.id = worker AND w.quiet_at IS NULL;
   DELETE FROM pgmill.sleepers s WHERE s.worker = quiet.worker;
-  SELECT s.verdict, s.json INTO verdict, json FROM pgmill.show_workers(worker) s;
+  SELECT s.verdict, s.shown INTO verdict, shown FROM pgmill.show_workers(worker) s;
 END
 $$;
 
@@ -196,7 +196,7 @@ LANGUAGE sql VOLATILE AS $$
     (SELECT min(p.prepared) FROM pg_prepared_xacts p WHERE p.database = current_database()))), 0), 0)::float8
 $$;
 
-CREATE OR REPLACE FUNCTION pgmill.show_stats(version text, OUT verdict text, OUT json text)
+CREATE OR REPLACE FUNCTION pgmill.show_stats(version text, OUT verdict text, OUT shown text)
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
   verdict := 'done';
@@ -210,7 +210,7 @@ BEGIN
       'FAILED', coalesce(sum(q.failed), 0)),
     'submitted', coalesce(sum(q.submitted), 0), 'oldest_available_seconds', max(q.oldest_seconds),
     'oldest_transaction_seconds', pgmill.oldest_transaction_seconds())
-  INTO json FROM pgmill.queue_states() q;
+  INTO shown FROM pgmill.queue_states() q;
 END
 $$;
 

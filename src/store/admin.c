@@ -7,7 +7,7 @@
 
 int admin_queues(Db *db, const char *name, DbCallback callback, void *userdata) {
     static const DbStatement statement = {
-        .name = "show_queues", .sql = "SELECT verdict, json FROM pgmill.show_queues($1)", .params = 1
+        .name = "show_queues", .sql = "SELECT verdict, shown FROM pgmill.show_queues($1)", .params = 1
     };
     return db_call(db, &statement, &name, callback, userdata);
 }
@@ -15,7 +15,7 @@ int admin_queues(Db *db, const char *name, DbCallback callback, void *userdata) 
 int admin_queue_put(
     Db *db, const char *name, bool paused, int max_running, DbCallback callback, void *userdata) {
     static const DbStatement statement = {
-        .name = "put_queue", .sql = "SELECT verdict, json FROM pgmill.put_queue($1, $2, $3)", .params = 3
+        .name = "put_queue", .sql = "SELECT verdict, shown FROM pgmill.put_queue($1, $2, $3)", .params = 3
     };
     char limit[16];
 
@@ -26,28 +26,28 @@ int admin_queue_put(
 
 int admin_queue_pause(Db *db, const char *name, bool paused, DbCallback callback, void *userdata) {
     static const DbStatement statement = {
-        .name = "pause_queue", .sql = "SELECT verdict, json FROM pgmill.pause_queue($1, $2)", .params = 2
+        .name = "pause_queue", .sql = "SELECT verdict, shown FROM pgmill.pause_queue($1, $2)", .params = 2
     };
     return db_call(db, &statement, (const char *[]){ name, paused ? "t" : "f" }, callback, userdata);
 }
 
 int admin_workers(Db *db, const Id *worker, DbCallback callback, void *userdata) {
     static const DbStatement statement = {
-        .name = "show_workers", .sql = "SELECT verdict, json FROM pgmill.show_workers($1)", .params = 1
+        .name = "show_workers", .sql = "SELECT verdict, shown FROM pgmill.show_workers($1)", .params = 1
     };
     return db_call(db, &statement, (const char *[]){ worker ? ID_TEXT(*worker) : NULL }, callback, userdata);
 }
 
 int admin_worker_quiet(Db *db, Id worker, DbCallback callback, void *userdata) {
     static const DbStatement statement = {
-        .name = "quiet", .sql = "SELECT verdict, json FROM pgmill.quiet($1)", .params = 1
+        .name = "quiet", .sql = "SELECT verdict, shown FROM pgmill.quiet($1)", .params = 1
     };
     return db_call(db, &statement, (const char *[]){ ID_TEXT(worker) }, callback, userdata);
 }
 
 int admin_stats(Db *db, DbCallback callback, void *userdata) {
     static const DbStatement statement = {
-        .name = "show_stats", .sql = "SELECT verdict, json FROM pgmill.show_stats($1)", .params = 1
+        .name = "show_stats", .sql = "SELECT verdict, shown FROM pgmill.show_stats($1)", .params = 1
     };
     return db_call(db, &statement, (const char *[]){ PGMILL_VERSION }, callback, userdata);
 }
