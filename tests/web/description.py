@@ -21,6 +21,7 @@ ALPHABETS = (LABEL, string.printable[:95], LABEL + "äß€𝄞\u2028 \"\\/")
 class Operation:
     method: str
     path: str
+    scope: str | None  # that a token needs
     parameters: list[dict]
     body: dict | None  # its schema
     body_required: bool
@@ -40,7 +41,8 @@ class Description:
     def _operation(self, method: str, path: str, item: dict) -> Operation:
         told = item[method]
         body = self.resolve(told.get("requestBody"))
-        return Operation(method.upper(), path, self.resolve(item.get("parameters", []) + told.get("parameters", [])),
+        scope = told["security"][0]["bearer"][0] if told["security"] else None
+        return Operation(method.upper(), path, scope, self.resolve(item.get("parameters", []) + told.get("parameters", [])),
                          body and body["content"]["application/json"]["schema"],
                          bool(body and body.get("required")), self.resolve(told["responses"]))
 

@@ -11,29 +11,39 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
+from description import Description
 from support.api import Client
 from support.node import FOLDER, ROOT, node
 
 HERE = pathlib.Path(__file__).parent
 DESCRIPTION = ROOT / "src/api/web/openapi.json"
-METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
-
-
-def described() -> dict[tuple[str, str], dict]:
-    """(method, path) → operation"""
-    paths = json.loads(DESCRIPTION.read_text())["paths"]
-    return {(method.upper(), path): operation for path, item in paths.items()
-            for method, operation in item.items() if method in METHODS}
-
-
-def served(api: Client) -> set[tuple[str, str]]:
-    """The rows of the route table, as the index prints them."""
-    text = api.get("/").body.decode()
-    return {(method, path) for method, path in re.findall(r"^([A-Z]+) +(/\S*) ", text, re.MULTILINE)}
 
 
 def test_it_describes_the_routes_there_are_and_no_others(api: Client) -> None:
-    assert served(api) == set(described())
+    # The index prints the route table.
+    rows = re.findall(r"^([A-Z]+ +/\S*) +(\S+) ", api.get("/").body.decode(), re.MULTILINE)
+    described = {str(operation): operation.scope or "-" for operation in Description(DESCRIPTION).operations}
+    assert described == {" ".join(route.split()): scope for route, scope in rows}
+
+
+def test_it_describes_what_happens_without_the_right_token(
+        pgmill: str, folder: pathlib.Path, start_api: Callable) -> None:
+    file = folder / "tokens"
+
+    def new_token(scope: str) -> str:
+        command = [pgmill, "token", "new", "--scope", scope, "--file", str(file), scope]
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+    tokens = {scope: new_token(scope) for scope in ("submit", "read")}
+    client = start_api(environment={"PGMILL_TOKENS": str(file)}).client()
+    description = Description(DESCRIPTION)
+    for operation in description.operations:
+        other = tokens["read" if operation.scope == "submit" else "submit"]
+        for status, shown in ((401, {}), (403, {"Authorization": f"Bearer {other}"})):
+            if operation.scope:
+                answer = client.send(operation.method, operation.path.replace("{", "").replace("}", ""), **shown)
+                assert answer.status == status, operation
+                assert not description.complaint(operation, status, answer.headers, answer.body)
 
 
 def test_the_executable_prints_and_serves_it(pgmill: str, api: Client) -> None:
@@ -45,8 +55,7 @@ def test_the_executable_prints_and_serves_it(pgmill: str, api: Client) -> None:
 
 def test_the_problems_it_names_are_those_that_are_explained(api: Client) -> None:
     explained = set(re.findall(r'<dt id="([a-z-]+)">', api.get("/docs/problems").body.decode()))
-    answers = json.dumps([[op["responses"] for op in described().values()],
-                          json.loads(DESCRIPTION.read_text())["components"]["responses"]])
+    answers = json.dumps([operation.answers for operation in Description(DESCRIPTION).operations])
     named = set(re.findall(r"`([a-z]+(?:-[a-z]+)+|busy|forbidden|unauthorized|internal)`", answers))
     # Of a wrong path or method no operation can tell.
     assert named | {"method-not-allowed", "no-such-resource"} == explained | {"no-such-resource"}
