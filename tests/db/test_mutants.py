@@ -7,7 +7,18 @@ from functools import partial
 import psycopg
 import pytest
 
-from . import test_claim, test_finish, test_submit, test_workers
+from . import (
+    test_admin,
+    test_claim,
+    test_finish,
+    test_keys,
+    test_list,
+    test_steer,
+    test_submit,
+    test_tally,
+    test_watch,
+    test_workers,
+)
 from .conftest import Mill
 
 SKIP = "SKIP LOCKED"
@@ -37,6 +48,30 @@ MUTANTS: list[tuple[str, str, str, Callable[[Mill], None]]] = [
     ("give_up", "AND h.beat = give_up.beat", "", test_workers.test_whose_beat_has_changed_is_not_given_up),
     ("rescue", SKIP, "", test_workers.test_a_rescuer_does_not_wait_for_another),
     ("rescue", "AND h.dead", "", test_workers.test_the_living_are_not_rescued),
+    ("end_runs", "l.state = 'ready' AND t.unique_held", "t.unique_held",
+     partial(test_keys.test_the_end_of_a_task_frees_its_key, outcome="completed", state="completed")),
+    ("cancel", "unique_held = false", "unique_held = unique_held",
+     test_keys.test_a_rescue_keeps_the_key_and_a_cancelled_task_frees_it),
+    ("cancel", "PERFORM pg_notify", "PERFORM concat", test_steer.test_the_worker_of_what_runs_is_told_and_can_ask),
+    ("cancel", "CASE WHEN paused_at IS NULL THEN 0 ELSE -1 END", "0",
+     partial(test_tally.test_after_anything_the_figures_are_those_of_the_table, seed=1)),
+    ("retry", "unique_held = unique_key IS NOT NULL", "unique_held = false",
+     test_keys.test_retry_takes_the_key_again_unless_another_has_it),
+    ("submit_keyed", "i.request <> submit_keyed.request", "false", test_keys.test_the_same_request_gets_the_same_tasks),
+    ("submit_keyed", "WHEN i.tasks <> ids THEN 'same'", "ELSE 'same'",
+     test_keys.test_sent_again_with_the_same_ids_it_is_still_stored),
+    ("submit_keyed", "WHERE i.expires_at <= clock_timestamp()", "WHERE false", test_keys.test_an_expired_key_is_free),
+    ("list", "AND t.id IS DISTINCT FROM before", "", test_list.test_newest_first_page_by_page),
+    ("tidy", "t.writer > 0 AND t.minute < clock_timestamp() - interval '1 hour'", "true",
+     test_tally.test_what_is_written_to_is_not_folded),
+    ("submit", "INSERT INTO pgmill.tallies (queue, submitted) VALUES (queue, 1)",
+     "INSERT INTO pgmill.tallies AS t (writer, queue, submitted) VALUES (1, queue, 1)"
+     " ON CONFLICT (writer, minute, queue) DO UPDATE SET submitted = t.submitted + 1",
+     test_tally.test_open_transactions_of_clients_delay_nobody),
+    ("finish", "pgmill.tell(gone || fresh)", "pgmill.tell(gone)", test_watch.test_the_life_of_a_task),
+    ("tell", "w.until > clock_timestamp()", "true",
+     partial(test_watch.test_without_a_lease_there_is_no_notification, end=test_watch.expire)),
+    ("claim", "OR pgmill.is_quiet(worker)", "", test_admin.test_a_quiet_worker_finishes_what_it_has),
     ("wake", "LIMIT w.n", "", test_submit.test_as_many_are_told_as_there_are_tasks),
 ]
 

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: MIT
+"""Queues, workers and figures as REST shows them."""
+
+import json
+import uuid
+from typing import Any
+
+import psycopg
+import pytest
+
+from .conftest import End, Mill
+
+EMPTY = {"paused": False, "max_running": None, "available": 0, "scheduled": 0, "running": 0, "paused_tasks": 0,
+         "completed": 0, "failed": 0, "cancelled": 0, "oldest_available_seconds": None, "workers": 0}
+
+
+def ask(mill: Mill, function: str, *arguments: Any) -> tuple[str, Any]:
+    marks = ", ".join(["%s"] * len(arguments))
+    verdict, text = mill.db.execute(f"SELECT verdict, json FROM pgmill.{function}({marks})", arguments).fetchone()
+    return verdict, text and json.loads(text)
+
+
+def queue(mill: Mill, name: str = "default") -> Any:
+    verdict, answer = ask(mill, "show_queues", name)
+    assert verdict == "done" and answer["name"] == name
+    return answer
+
+
+# ---- queues ----
+
+
+def test_a_queue_is_known_once_it_is_used_configured_or_served(mill: Mill) -> None:
+    assert ask(mill, "show_queues", None) == ("done", {"queues": []})
+    assert ask(mill, "show_queues", "q") == ("unknown", None)
+    assert ask(mill, "pause_queue", "q", True) == ("unknown", None)
+    id = mill.submit(queue="q")
+    mill.worker()
+    ask(mill, "put_queue", "configured", False, None)
+    names = [q["name"] for q in ask(mill, "show_queues", None)[1]["queues"]]
+    assert names == ["configured", "default", "q"]
+    mill.value("SELECT pgmill.cancel(%s)", id)
+    mill.value("SELECT pgmill.tidy()")
+    assert queue(mill, "q") == EMPTY | {"name": "q", "cancelled": 1}
+    assert queue(mill)["workers"] == 1
+
+
+def test_settings(mill: Mill) -> None:
+    assert ask(mill, "put_queue", "q", True, 3) == ("created", EMPTY | {"name": "q", "paused": True, "max_running": 3})
+    assert ask(mill, "put_queue", "q", False, None) == ("done", EMPTY | {"name": "q"})
+    ask(mill, "put_queue", "q", False, 5)
+    assert ask(mill, "pause_queue", "q", True) == ("done", EMPTY | {"name": "q", "paused": True, "max_running": 5})
+    assert ask(mill, "pause_queue", "q", False) == ("done", EMPTY | {"name": "q", "max_running": 5})
+    with pytest.raises(psycopg.errors.CheckViolation, match="label"):
+        ask(mill, "put_queue", "no name", False, None)
+
+
+@pytest.mark.parametrize("opens", [("pause_queue", "default", False), ("put_queue", "default", False, None)])
+def test_who_sleeps_is_told_that_a_queue_opens(mill: Mill, opens: tuple[Any, ...]) -> None:
+    mill.submit()
+    worker = mill.worker()
+    ask(mill, "pause_queue", "default", True)
+    assert worker.claim() == []
+    worker.call("listen")
+    worker.sleep()
+    ask(mill, *opens)
+    assert worker.called() == 1
+    assert len(worker.claim()) == 1
+
+
+def test_the_oldest_that_waits(mill: Mill) -> None:
+    first, second = mill.submit(), mill.submit(priority="CRITICAL")
+    mill.db.execute("UPDATE pgmill.tasks SET due_at = now() - interval '90 s' WHERE id = %s", [first])
+    assert 90 <= queue(mill)["oldest_available_seconds"] < 150
+    mill.value("SELECT pgmill.pause(%s)", first)
+    assert queue(mill)["oldest_available_seconds"] < 60
+    assert second
+
+
+def test_many_queues_are_cut_off(mill: Mill) -> None:
+    mill.db.execute("INSERT INTO pgmill.queues (name) SELECT 'q' || n FROM generate_series(1, 1100) n")
+    assert len(ask(mill, "show_queues", None)[1]["queues"]) == 1000
+    assert queue(mill, "q999")
+
+
+# ---- workers ----
+
+
+def test_a_worker_and_what_it_runs(mill: Mill) -> None:
+    assert ask(mill, "show_workers", None) == ("done", {"workers": []})
+    assert ask(mill, "show_workers", uuid.uuid4()) == ("unknown", None)
+    worker, id = mill.worker(), mill.submit()
+    for _ in range(120):
+        mill.submit()
+    worker.claim(111)
+    verdict, shown = ask(mill, "show_workers", worker.id)
+    assert verdict == "done"
+    assert ask(mill, "show_workers", None) == ("done", {"workers": [shown]})
+    assert set(shown) == {"id", "instance", "host", "pid", "version", "queues", "names", "status", "started_at",
+                          "last_seen_at", "running", "tasks"}
+    assert (shown["id"], shown["status"], shown["running"], len(shown["tasks"])) == (str(worker.id), "ACTIVE", 111, 100)
+    assert (shown["queues"], shown["names"]) == (["default"], ["t"])
+    assert shown["tasks"][0]["id"] == str(id) and set(shown["tasks"][0]) == {"id", "name", "started_at"}
+
+
+def test_a_quiet_worker_finishes_what_it_has(mill: Mill) -> None:
+    worker, quick = mill.worker(), mill.worker()
+    mill.submit()
+    claim, = worker.claim()
+    worker.call("listen")
+    worker.sleep()
+    verdict, shown = ask(mill, "quiet", worker.id)
+    assert (verdict, shown["status"], shown["running"]) == ("done", "QUIET", 1)
+    mill.submit()
+    assert worker.claim() == []
+    worker.sleep()
+    mill.submit()
+    assert worker.called() == 0
+    assert worker.finish(End(claim)) == {claim.id: "done"}
+    assert len(quick.claim()) == 2
+    assert ask(mill, "quiet", worker.id)[0] == "done"
+    assert ask(mill, "quiet", uuid.uuid4()) == ("unknown", None)
+
+
+def test_a_worker_without_a_session_is_lost(mill: Mill) -> None:
+    worker, other = mill.worker(), mill.worker()
+    worker.die()
+    mill.until_free(worker)
+    statuses = {w["id"]: w["status"] for w in ask(mill, "show_workers", None)[1]["workers"]}
+    assert statuses == {str(worker.id): "LOST", str(other.id): "ACTIVE"}
+    mill.give_up(worker)
+    mill.rescue(worker)
+    assert ask(mill, "show_workers", worker.id) == ("unknown", None)
+
+
+# ---- the whole ----
+
+
+def test_stats(mill: Mill) -> None:
+    stats = ask(mill, "show_stats", "1.2")[1]
+    assert stats["tasks"] == dict.fromkeys(stats["tasks"], 0)
+    assert (stats["version"], stats["workers"], stats["queues"], stats["oldest_available_seconds"]) == ("1.2", 0, 0, None)
+    worker = mill.worker()
+    for name in ("default", "q"):
+        mill.submit(queue=name)
+    worker.claim()
+    stats = ask(mill, "show_stats", "1.2")[1]
+    assert (stats["workers"], stats["queues"], stats["submitted"]) == (1, 2, 2)
+    assert {status: n for status, n in stats["tasks"].items() if n} == {"AVAILABLE": 1, "RUNNING": 1}
+
+
+def test_the_oldest_transaction(mill: Mill) -> None:
+    query = "SELECT pgmill.oldest_transaction_seconds()"
+    before = mill.value(query)
+    client = mill.connect(autocommit=False)
+    client.execute("SELECT 1")
+    mill.db.execute("SELECT pg_sleep(0.1)")
+    assert mill.value(query) >= 0.1 > before
+
+
+def test_the_rows_of_a_metric_stand_together(mill: Mill) -> None:
+    worker = mill.worker()
+    for name in ("default", "q"):
+        mill.submit(queue=name)
+    worker.finish(End(*worker.claim()))
+    rows = mill.db.execute("SELECT * FROM pgmill.metrics('1')").fetchall()
+    names = [name for name, _, _ in rows]
+    assert names == sorted(names, key=names.index)
+    assert len({(name, labels) for name, labels, _ in rows}) == len(rows)
+    values = {f"{name}{{{labels}}}": float(value) for name, labels, value in rows}
+    assert values['pgmill_tasks{queue="default",status="COMPLETED"}'] == 1
+    assert values['pgmill_tasks{queue="q",status="AVAILABLE"}'] == 1
+    assert values['pgmill_tasks_finished_total{queue="default",outcome="completed"}'] == 1
+    assert values['pgmill_run_seconds_count{queue="default"}'] == 1
+    assert values['pgmill_workers{status="ACTIVE"}'] == 1
