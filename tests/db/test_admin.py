@@ -16,7 +16,7 @@ EMPTY = {"paused": False, "max_running": None, "available": 0, "scheduled": 0, "
 
 def ask(mill: Mill, function: str, *arguments: Any) -> tuple[str, Any]:
     marks = ", ".join(["%s"] * len(arguments))
-    verdict, text = mill.db.execute(f"SELECT verdict, json FROM pgmill.{function}({marks})", arguments).fetchone()
+    verdict, text = mill.db.execute(f"SELECT verdict, shown FROM pgmill.{function}({marks})", arguments).fetchone()
     return verdict, text and json.loads(text)
 
 
