@@ -100,7 +100,6 @@ static void on_link_changed(Link *l, void *userdata) {
         groups_link_changed(api->submissions);
     else if (l == api->links[LINK_READ]) {
         groups_link_changed(api->reads);
-        groups_link_changed(api->stored);
         watch_link_changed(api->watch);
     } else if (l == api->links[LINK_STEER] && !link_db(l))
         rescuer_reset(api->rescuer);
@@ -263,8 +262,6 @@ static int make_queues(Api *api) {
     if (r >= 0)
         r = groups_new(&api->reads, api->event, read, &read_ops);
     if (r >= 0)
-        r = groups_new(&api->stored, api->event, read, &submit_stored_ops);
-    if (r >= 0)
         r = watch_new(&api->watch, api->event, read, api->instance, &events, api);
     if (r >= 0)
         r = waits_new(&api->waits, api->event, api->reads, api->watch);
@@ -292,7 +289,6 @@ static void api_done(Api *api) {
     rescuer_free(api->rescuer);
     groups_free(api->submissions);
     groups_free(api->reads);
-    groups_free(api->stored);
     http_server_free(api->server);
     waits_free(api->waits);
     events_free(api->events);

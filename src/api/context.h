@@ -35,7 +35,6 @@ typedef struct Api {
     Link *links[_LINK_USE_MAX];
     size_t asking[_LINK_USE_MAX]; /* questions under way, see ask.h */
     Groups *submissions, *reads;
-    Groups *stored; /* reads of what was just submitted on another way */
     struct Watch *watch;
     struct Waits *waits;
     struct Events *events;

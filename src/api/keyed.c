@@ -6,9 +6,11 @@
 #include "api/problem.h"
 #include "api/submit.h"
 #include "base/digest.h"
-#include "base/json.h"
 
 #define KEY_MAX 255
+
+/* Of the answer to task_submit_keyed(). */
+enum { COLUMN_VERDICT, COLUMN_IDS, COLUMN_HOLDER, COLUMN_FIRST, COLUMN_TASK };
 
 /* What is remembered of a submission until its answer. */
 static const char one[] = "one", many[] = "many";
@@ -41,17 +43,6 @@ static bool read_key(
     return true;
 }
 
-/* The first id of a JSON array of ids. */
-static bool first_id(const char *ids, Id *ret) {
-    _cleanup_(freep) char *text = NULL;
-    JsonSpan array, element;
-    size_t position = 0;
-
-    return ids && json_check(ids, strlen(ids), &array, NULL, NULL) >= 0 && array.type == JSON_ARRAY &&
-           json_next_element(&array, &position, &element) > 0 && json_string(&element, &text) >= 0 &&
-           id_parse(text, ret) >= 0;
-}
-
 static void answer_ids(HttpRequest *r, bool replayed, const char *ids) {
     static const HttpHeader headers[] = { { "Idempotency-Replayed", "true" }, {} };
     Buf body = {};
@@ -60,21 +51,26 @@ static void answer_ids(HttpRequest *r, bool replayed, const char *ids) {
     http_answer(r, replayed ? 200 : 201, "application/json", replayed ? headers : NULL, &body);
 }
 
-static void on_submitted(const Ask *ask, const DbRows *rows) {
-    const char *verdict = db_value(rows, 0, 0), *ids = db_value(rows, 0, 1);
-    bool replayed = streq(verdict, "same");
+static void answer_task(HttpRequest *r, bool replayed, const DbRows *rows) {
     Id id;
+
+    if (id_parse(db_value(rows, 0, COLUMN_FIRST), &id) < 0)
+        return problem_answer(r, PROBLEM_INTERNAL, "The database answered without an id");
+    submit_answer_stored(r, id, replayed, db_value(rows, 0, COLUMN_TASK) ? rows : NULL, COLUMN_TASK);
+}
+
+static void on_submitted(const Ask *ask, const DbRows *rows) {
+    const char *verdict = db_value(rows, 0, COLUMN_VERDICT);
+    bool replayed = streq(verdict, "same");
 
     if (streq(verdict, "other"))
         return problem_answer(
             ask->request, PROBLEM_KEY_MISMATCH, "Another body came with this Idempotency-Key before");
     if (streq(verdict, "taken"))
-        return problem_answer_unique(ask->request, db_value(rows, 0, 2));
+        return problem_answer_unique(ask->request, db_value(rows, 0, COLUMN_HOLDER));
     if (ask->what == many)
-        return answer_ids(ask->request, replayed, ids);
-    if (!first_id(ids, &id))
-        return problem_answer(ask->request, PROBLEM_INTERNAL, "The database answered without an id");
-    submit_answer_stored(ask->api, ask->request, id, replayed);
+        return answer_ids(ask->request, replayed, db_value(rows, 0, COLUMN_IDS));
+    answer_task(ask->request, replayed, rows);
 }
 
 static void on_failed(const Ask *ask, const DbReply *reply) {

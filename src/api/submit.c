@@ -8,7 +8,7 @@
 #include "api/keyed.h"
 #include "api/problem.h"
 
-static void answer_created(HttpRequest *r, Id id, bool replayed, Buf *task) {
+static void answer(HttpRequest *r, Id id, bool replayed, Buf *task) {
     char location[64];
     const HttpHeader headers[] = { { "Location", location },
         { replayed ? "Idempotency-Replayed" : NULL, "true" }, {} };
@@ -22,15 +22,21 @@ static void on_found(HttpRequest *r, Id id, const DbRows *rows, size_t row) {
     Buf task = {};
 
     task_row_json(rows, row, 0, &task);
-    answer_created(r, id, http_held(r), &task);
+    answer(r, id, false, &task);
 }
 
-/* It is stored. A refusal would make the client submit it again, so the id must do. */
 static void on_missing(HttpRequest *r, Id id) {
+    submit_answer_stored(r, id, false, NULL, 0);
+}
+
+void submit_answer_stored(HttpRequest *r, Id id, bool replayed, const DbRows *rows, unsigned first) {
     Buf task = {};
 
-    buf_printf(&task, "{\"id\": \"%s\"}", ID_TEXT(id));
-    answer_created(r, id, http_held(r), &task);
+    if (rows)
+        task_row_json(rows, 0, first, &task);
+    else /* a refusal would make the client submit it again, so the id must do */
+        buf_printf(&task, "{\"id\": \"%s\"}", ID_TEXT(id));
+    answer(r, id, replayed, &task);
 }
 
 /* Which field to name, from what the database says was violated. What is not here can only be the payload. */
@@ -72,33 +78,6 @@ const GroupOps submit_ops = {
     .refused = submit_answer_refused,
     .gave_up = on_gave_up,
 };
-
-/* ---- stored on another way, to be read ---- */
-
-static void on_stored_gave_up(HttpRequest *r, _unused_ bool lost) {
-    problem_answer(r, PROBLEM_NO_DATABASE,
-        "The task is stored, and cannot be read now. Send the same request again: the key makes that safe");
-}
-
-const GroupOps submit_stored_ops = {
-    .found = on_found,
-    .missing = on_missing,
-    .refused = failure_answer,
-    .gave_up = on_stored_gave_up,
-};
-
-static void released(_unused_ void *what) {}
-
-void submit_answer_stored(Api *api, HttpRequest *r, Id id, bool replayed) {
-    static char mark[] = "replayed";
-
-    if (replayed)
-        http_hold(r, mark, released);
-    if (!link_db(api->links[LINK_READ]))
-        return on_missing(r, id);
-    groups_add(api->stored, r, id, NULL);
-    groups_flush(api->stored);
-}
 
 /* ---- the request ---- */
 

@@ -6,7 +6,7 @@
 #include "api/context.h"
 #include "api/fields.h"
 
-extern const GroupOps submit_ops, submit_stored_ops;
+extern const GroupOps submit_ops;
 
 /* 201 with Location and the task, as a read would print it. */
 void submit_post(Api *api, HttpRequest *r, const char *capture);
@@ -15,5 +15,6 @@ void submit_post(Api *api, HttpRequest *r, const char *capture);
 void submit_answer_envelope(HttpRequest *r, int outcome, const Fields *complaints);
 void submit_answer_refused(HttpRequest *r, const DbReply *reply);
 
-/* It is stored: reads it and answers 201, or 200 with Idempotency-Replayed if it was so before. */
-void submit_answer_stored(Api *api, HttpRequest *r, Id id, bool replayed);
+/* 201 with the TASK columns of the first row, from column `first` on; rows NULL: with its id alone. 200 and
+ * Idempotency-Replayed if it was stored by an earlier request. */
+void submit_answer_stored(HttpRequest *r, Id id, bool replayed, const DbRows *rows, unsigned first);

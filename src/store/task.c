@@ -254,8 +254,10 @@ int task_submit_keyed(
     Db *db, const TaskKey *key, TaskNew *const tasks[], size_t n, DbCallback callback, void *userdata) {
     static const DbStatement statement = {
         .name = "submit_keyed",
-        .sql = "SELECT verdict, to_json(stored), holder FROM pgmill.submit_keyed("
-               "$1, $2, decode($3, 'hex'), $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+        .sql =
+            "SELECT verdict, to_json(stored), holder, stored[1], " TASK_COLUMNS " FROM pgmill.submit_keyed("
+            "$1, $2, decode($3, 'hex'), $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) k "
+            "LEFT JOIN LATERAL pgmill.read(k.stored[1], k.verdict) ON true",
         .params = 3 + SUBMIT_PARAMS,
     };
     Buf p[SUBMIT_PARAMS] = {};

@@ -86,7 +86,8 @@ typedef struct TaskKey {
 /*
  * All or nothing: tasks that have a unique_key, or any under a key (NULL: none). On a session of its own, since it
  * may wait half a second for another's transaction: then DB_LOCKED, the same key or unique_key is in flight.
- * One row, sure once the callback has it: (verdict, ids, holder).
+ * One row, sure once the callback has it: (verdict, ids, holder, first of the ids), then its TASK columns, all NULL if
+ * it has been deleted since.
  * verdict: "stored", "same" (came before under this key), "other" (another request came before), "taken".
  * ids: JSON array of the ids, "same": of those of the first time; "taken": empty. holder: the unfinished task that
  * has the unique_key, NULL if it is one of these or has just ended.
