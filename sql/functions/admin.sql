@@ -233,6 +233,11 @@ BEGIN
     SELECT * FROM pgmill.tally t
   ), listed AS MATERIALIZED (
     SELECT t.* FROM counted t JOIN states s ON s.name = t.queue
+  ), histograms AS MATERIALIZED (
+    SELECT h.n, h.metric, t.queue, h.counts, h.seconds
+    FROM listed t CROSS JOIN LATERAL (VALUES
+      (6, 'pgmill_wait_seconds', t.waits, t.wait_seconds),
+      (9, 'pgmill_run_seconds', t.runs, t.run_seconds)) h (n, metric, counts, seconds)
   ), workers AS MATERIALIZED (
     SELECT count(*) FILTER (WHERE s.worker IS NULL AND w.quiet_at IS NULL) AS active,
            count(*) FILTER (WHERE s.worker IS NULL AND w.quiet_at IS NOT NULL) AS quiet, count(s.worker) AS lost
@@ -254,21 +259,13 @@ BEGIN
     UNION ALL
     SELECT 5, 'pgmill_tasks_retried_total', format('queue="%s"', t.queue), t.retried::text FROM listed t
     UNION ALL
-    SELECT 6, 'pgmill_wait_seconds_bucket', format('queue="%s",le="%s"', t.queue, b.le), b.value::text
-    FROM listed t CROSS JOIN LATERAL pgmill.buckets(t.waits) b
+    SELECT h.n, h.metric || '_bucket', format('queue="%s",le="%s"', h.queue, b.le), b.value::text
+    FROM histograms h CROSS JOIN LATERAL pgmill.buckets(h.counts) b
     UNION ALL
-    SELECT 7, 'pgmill_wait_seconds_sum', format('queue="%s"', t.queue), t.wait_seconds::text FROM listed t
+    SELECT h.n + 1, h.metric || '_sum', format('queue="%s"', h.queue), h.seconds::text FROM histograms h
     UNION ALL
-    SELECT 8, 'pgmill_wait_seconds_count', format('queue="%s"', t.queue), coalesce(c.n, 0)::text
-    FROM listed t CROSS JOIN LATERAL (SELECT sum(x) AS n FROM unnest(t.waits) x) c
-    UNION ALL
-    SELECT 9, 'pgmill_run_seconds_bucket', format('queue="%s",le="%s"', t.queue, b.le), b.value::text
-    FROM listed t CROSS JOIN LATERAL pgmill.buckets(t.runs) b
-    UNION ALL
-    SELECT 10, 'pgmill_run_seconds_sum', format('queue="%s"', t.queue), t.run_seconds::text FROM listed t
-    UNION ALL
-    SELECT 11, 'pgmill_run_seconds_count', format('queue="%s"', t.queue), coalesce(c.n, 0)::text
-    FROM listed t CROSS JOIN LATERAL (SELECT sum(x) AS n FROM unnest(t.runs) x) c
+    SELECT h.n + 2, h.metric || '_count', format('queue="%s"', h.queue), coalesce(c.n, 0)::text
+    FROM histograms h CROSS JOIN LATERAL (SELECT sum(x) AS n FROM unnest(h.counts) x) c
     UNION ALL
     SELECT 12, 'pgmill_oldest_available_seconds', format('queue="%s"', s.name), coalesce(s.oldest_seconds, 0)::text
     FROM states s

@@ -12,7 +12,7 @@ struct Metrics {
     uint64_t made; /* CLOCK_BOOTTIME; 0: never */
 };
 
-/* In the order of the answer. The rows come grouped by name; a histogram's end in _bucket, _sum and _count. */
+/* What is said of each; the database says which there are. */
 static const struct {
     const char *name, *type, *help;
 } families[] = {
@@ -34,36 +34,42 @@ static const struct {
         "An old one keeps dead rows from being cleaned up." },
 };
 
-static bool belongs(const char *name, const char *family, const char *type) {
+/* Of a histogram's "_bucket", "_sum" and "_count": the histogram's. */
+static size_t family_length(const char *metric) {
     static const char *const parts[] = { "_bucket", "_sum", "_count" };
-    size_t n = strlen(family);
+    size_t n = strlen(metric);
 
-    if (strncmp(name, family, n) != 0)
-        return false;
-    for (size_t i = 0; streq(type, "histogram") && i < ELEMENTS(parts); i++)
-        if (streq(name + n, parts[i]))
-            return true;
-    return name[n] == '\0';
+    for (size_t i = 0; i < ELEMENTS(parts); i++) {
+        size_t part = strlen(parts[i]);
+        if (n > part && streq(metric + n - part, parts[i]))
+            return n - part;
+    }
+    return n;
 }
 
-static void write_family(Buf *b, const DbRows *rows, size_t family) {
-    const char *name = families[family].name;
+static void write_head(Buf *b, const char *metric, size_t n) {
+    for (size_t i = 0; i < ELEMENTS(families); i++)
+        if (strlen(families[i].name) == n && memcmp(families[i].name, metric, n) == 0)
+            buf_printf(b, "# HELP %s %s\n# TYPE %s %s\n", families[i].name, families[i].help,
+                families[i].name, families[i].type);
+}
 
-    buf_printf(b, "# HELP %s %s\n# TYPE %s %s\n", name, families[family].help, name, families[family].type);
+/* The rows of a family come together. */
+static void write_all(Buf *b, const DbRows *rows) {
+    const char *before = "";
+    size_t n_before = 0;
+
+    buf_clear(b);
     for (size_t i = 0; i < db_rows(rows); i++) {
         const char *metric = db_value(rows, i, 0), *labels = db_value(rows, i, 1),
                    *value = db_value(rows, i, 2);
-        if (!belongs(metric, name, families[family].type) || !value)
-            continue;
-        bool some = labels && *labels;
-        buf_printf(b, "%s%s%s%s %s\n", metric, some ? "{" : "", some ? labels : "", some ? "}" : "", value);
+        size_t n = family_length(metric);
+        if (n != n_before || memcmp(metric, before, n) != 0)
+            write_head(b, metric, n);
+        before = metric;
+        n_before = n;
+        buf_printf(b, *labels ? "%s{%s} %s\n" : "%s%s %s\n", metric, labels, value);
     }
-}
-
-static void write_all(Buf *b, const DbRows *rows) {
-    buf_clear(b);
-    for (size_t i = 0; i < ELEMENTS(families); i++)
-        write_family(b, rows, i);
 }
 
 static void answer(HttpRequest *r, const Metrics *m) {
