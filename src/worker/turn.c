@@ -131,10 +131,12 @@ static void on_orders(_unused_ Db *db, const DbReply *reply, void *userdata) {
     }
 }
 
+/* A group of its own that writes nothing: asking every second costs no durable commit. */
 static int send_orders(Worker *w) {
     w->orders_wanted = false;
     w->orders_read = time_now_boottime();
-    return worker_orders(w->db, w->info.id, on_orders, w);
+    int r = worker_orders(w->db, w->info.id, on_orders, w);
+    return r < 0 ? r : db_sync(w->db, NULL, NULL);
 }
 
 void turn_ordered(Worker *w) {
@@ -374,8 +376,6 @@ static int send_finish(Worker *w) {
     int r = buf_error(&known);
     if (r >= 0)
         r = worker_claimed_tasks(w->db, w->info.id, ids, on_claimed_tasks, w);
-    if (r >= 0 && orders_due(w))
-        r = send_orders(w);
     if (r >= 0)
         r = worker_finish(w->db, w->info.id, ends, collect_ends(w, ends), on_finished, w);
     return r < 0 ? r : db_sync(w->db, on_turn_done, w);
@@ -433,10 +433,10 @@ static int send_claim(Worker *w, QueueScan *q) {
 
 static int turn(Worker *w) {
     bool look = w->claim_wanted && free_slots(w) > 0;
+    int r = orders_due(w) ? send_orders(w) : 0;
     QueueScan *q;
-    int r = 0;
 
-    if (look && time_now_boottime() - w->full_scan >= full_scan_period(w) && !all_dry(w)) {
+    if (r >= 0 && look && time_now_boottime() - w->full_scan >= full_scan_period(w) && !all_dry(w)) {
         scan_all_from_start(w);
         r = worker_count(w->db, on_live, w);
     }
@@ -445,7 +445,7 @@ static int turn(Worker *w) {
         r = send_claim(w, q);
     if (r < 0)
         return r;
-    if ((q && w->expect) || any_ended(w) || beat_due(w) || orders_due(w))
+    if ((q && w->expect) || any_ended(w) || beat_due(w))
         return send_finish(w);
     if (q) {
         w->in_turn = w->claim_alone = true;
