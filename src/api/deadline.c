@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include "base/time.h"
+#include "base/timer.h"
 
 #define SCAN_USEC (250 * USEC_PER_MSEC)
 
@@ -23,11 +24,6 @@ static void cut(Deadline *d) {
         d->all->cut++;
     d->cut = true;
     (void) shutdown(d->fd, SHUT_RDWR);
-}
-
-static int timer_set(Deadlines *all) {
-    int r = sd_event_source_set_time_relative(all->timer, SCAN_USEC);
-    return r < 0 ? r : sd_event_source_set_enabled(all->timer, SD_EVENT_ONESHOT);
 }
 
 /* Will nothing more come? libmicrohttpd does not learn that where the end came right behind a request. */
@@ -60,14 +56,12 @@ static int on_timer(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *u
     }
     make_haste(all);
     (void) deadlines_make_room(all);
-    return all->first ? timer_set(all) : 0;
+    return all->first ? timer_start(all->timer, SCAN_USEC) : 0;
 }
 
 int deadlines_init(Deadlines *all, sd_event *event, size_t most, size_t reserve) {
     *all = (Deadlines){ .event = sd_event_ref(event), .most = most, .room = most - reserve };
-    int r = sd_event_add_time_relative(
-        event, &all->timer, CLOCK_BOOTTIME, SCAN_USEC, SCAN_USEC / 4, on_timer, all);
-    return r < 0 ? r : sd_event_source_set_enabled(all->timer, SD_EVENT_OFF);
+    return timer_new(&all->timer, event, SCAN_USEC / 4, on_timer, all);
 }
 
 void deadlines_done(Deadlines *all) {
@@ -92,7 +86,8 @@ static void take_out(Deadline *d) {
 void deadline_begin(Deadlines *all, Deadline *d, int fd) {
     *d = (Deadline){ .all = all, .part = DEADLINE_HEADER, .since = time_now_boottime(), .fd = fd };
     if (!all->first)
-        (void) timer_set(all); /* off while there is no connection: an idle service does not wake up */
+        (void) timer_start(
+            all->timer, SCAN_USEC); /* off while there is no connection: an idle service does not wake up */
     put_first(d);
     all->count++;
 }

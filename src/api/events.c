@@ -7,7 +7,7 @@
 #include "api/failure.h"
 #include "api/problem.h"
 #include "api/query.h"
-#include "api/read.h"
+#include "base/timer.h"
 
 #define RING_SIZE   2048 /* events; of at most about 350 bytes */
 #define READERS_MAX 256
@@ -188,10 +188,7 @@ static int on_beat(sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
     for (Reader *r = all->first; r; r = r->next)
         r->beat = true;
     wake_all(all);
-    if (!all->first)
-        return sd_event_source_set_enabled(s, SD_EVENT_OFF);
-    int e = sd_event_source_set_time_relative(s, BEAT_USEC);
-    return e < 0 ? e : sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
+    return all->first ? timer_start(s, BEAT_USEC) : 0;
 }
 
 /* ---- requests ---- */
@@ -219,8 +216,8 @@ static void reader_add(Reader *r) {
     if (r->next)
         r->next->previous = r;
     all->first = r;
-    if (all->count++ == 0 && sd_event_source_set_time_relative(all->beat, BEAT_USEC) >= 0)
-        (void) sd_event_source_set_enabled(all->beat, SD_EVENT_ONESHOT);
+    if (all->count++ == 0)
+        (void) timer_start(all->beat, BEAT_USEC);
     http_hold(r->request, r, reader_released);
     bool live = watch_is_live(all->watch);
     watch_begin_one(all->watch);
@@ -274,9 +271,7 @@ int events_new(Events **ret, sd_event *event, Watch *watch) {
         return -ENOMEM;
     all->watch = watch;
     new_epoch(all);
-    int r = sd_event_add_time_relative(event, &all->beat, CLOCK_BOOTTIME, 0, USEC_PER_SEC / 4, on_beat, all);
-    if (r >= 0)
-        r = sd_event_source_set_enabled(all->beat, SD_EVENT_OFF);
+    int r = timer_new(&all->beat, event, USEC_PER_SEC / 4, on_beat, all);
     if (r < 0) {
         events_free(all);
         return r;

@@ -7,6 +7,7 @@
 #include "api/failure.h"
 #include "api/problem.h"
 #include "base/time.h"
+#include "base/timer.h"
 
 #define ITEMS_MAX          4096                /* requests in all */
 #define BYTES_MAX          (64U * 1024 * 1024) /* of their payloads */
@@ -105,8 +106,8 @@ static Group *group_take(Groups *all) {
 static void group_again(Group *g, uint64_t wait_usec) {
     Groups *all = g->owner;
 
-    if (!all->again && sd_event_source_set_time_relative(all->tick, TICK_USEC) >= 0)
-        (void) sd_event_source_set_enabled(all->tick, SD_EVENT_ONESHOT);
+    if (!all->again)
+        (void) timer_start(all->tick, TICK_USEC);
     g->due = time_now_boottime() + wait_usec;
     g->next = all->again;
     all->again = g;
@@ -338,10 +339,7 @@ int groups_new(Groups **ret, sd_event *event, Link *link, const GroupOps *ops) {
         return -ENOMEM;
     all->link = link;
     all->ops = ops;
-    int r = sd_event_add_time_relative(event, &all->tick, CLOCK_BOOTTIME, 0, USEC_PER_MSEC, on_tick, all);
-    if (r < 0)
-        return r;
-    r = sd_event_source_set_enabled(all->tick, SD_EVENT_OFF);
+    int r = timer_new(&all->tick, event, USEC_PER_MSEC, on_tick, all);
     if (r < 0)
         return r;
     *ret = TAKE_PTR(all);

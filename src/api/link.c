@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-#include "base/util.h"
+#include "base/timer.h"
 #include "store/schema.h"
 
 #define RECHECK_USEC USEC_PER_SEC
@@ -31,8 +31,7 @@ static void set_state(Link *l, const char *state, const char *why) {
 }
 
 static void recheck_later(Link *l) {
-    if (sd_event_source_set_time_relative(l->recheck, RECHECK_USEC) >= 0)
-        (void) sd_event_source_set_enabled(l->recheck, SD_EVENT_ONESHOT);
+    (void) timer_start(l->recheck, RECHECK_USEC);
 }
 
 static void on_checked(_unused_ Db *db, const DbReply *reply, void *userdata) {
@@ -90,10 +89,7 @@ int link_new(Link **ret, sd_event *event, const char *conninfo, const char *name
         return -ENOMEM;
     l->events = events;
     l->userdata = userdata;
-    int r = sd_event_add_time_relative(event, &l->recheck, CLOCK_BOOTTIME, 0, USEC_PER_MSEC, on_recheck, l);
-    if (r < 0)
-        return r;
-    r = sd_event_source_set_enabled(l->recheck, SD_EVENT_OFF);
+    int r = timer_new(&l->recheck, event, USEC_PER_MSEC, on_recheck, l);
     if (r < 0)
         return r;
     r = db_new(&l->db, event, conninfo, name, &db_events, l, ret_error);

@@ -3,6 +3,7 @@
 
 #include "api/ask.h"
 #include "api/percent.h"
+#include "api/problem.h"
 #include "api/query.h"
 #include "base/time.h"
 #include "store/array.h"
@@ -202,7 +203,7 @@ void list_get(Api *api, HttpRequest *r, _unused_ const char *capture) {
     _cleanup_(listing_freep) Listing *l = calloc(1, sizeof(Listing));
 
     if (!l)
-        return http_answer(r, 503, NULL, NULL, NULL);
+        return problem_answer(r, PROBLEM_BUSY, "out of memory");
     query_read(&l->query, r, names);
     const TaskPage page = read_page(l);
     if (query_refused(&l->query, r))

@@ -3,6 +3,7 @@
 
 #include "api/problem.h"
 #include "base/time.h"
+#include "base/timer.h"
 #include "store/task.h"
 
 #define WAITS_MAX 1000
@@ -64,10 +65,7 @@ static int on_tick(sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
         if (!w->looking && (now >= w->until || now - w->looked >= LOOK_USEC))
             look(w);
     }
-    if (!all->first)
-        return sd_event_source_set_enabled(s, SD_EVENT_OFF);
-    int r = sd_event_source_set_time_relative(s, TICK_USEC);
-    return r < 0 ? r : sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
+    return all->first ? timer_start(s, TICK_USEC) : 0;
 }
 
 void wait_for_end(Waits *all, HttpRequest *r, Id id, uint64_t usec, unsigned late) {
@@ -87,8 +85,8 @@ void wait_for_end(Waits *all, HttpRequest *r, Id id, uint64_t usec, unsigned lat
     all->count++;
     http_hold(r, w, released);
     watch_begin_one(all->watch);
-    if (all->count == 1 && sd_event_source_set_time_relative(all->tick, TICK_USEC) >= 0)
-        (void) sd_event_source_set_enabled(all->tick, SD_EVENT_ONESHOT);
+    if (all->count == 1)
+        (void) timer_start(all->tick, TICK_USEC);
     look(w);
 }
 
@@ -136,9 +134,7 @@ int waits_new(Waits **ret, sd_event *event, Groups *reads, Watch *watch) {
     if (!all)
         return -ENOMEM;
     *all = (Waits){ .reads = reads, .watch = watch };
-    int r = sd_event_add_time_relative(event, &all->tick, CLOCK_BOOTTIME, 0, USEC_PER_MSEC, on_tick, all);
-    if (r >= 0)
-        r = sd_event_source_set_enabled(all->tick, SD_EVENT_OFF);
+    int r = timer_new(&all->tick, event, USEC_PER_MSEC, on_tick, all);
     if (r < 0) {
         waits_free(all);
         return r;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "api/watch.h"
 
-#include "base/util.h"
+#include "base/timer.h"
 #include "store/task.h"
 #include "store/watch.h"
 
@@ -18,8 +18,7 @@ struct Watch {
 };
 
 static void renew_later(Watch *w) {
-    if (sd_event_source_set_time_relative(w->renew, RENEW_USEC) >= 0)
-        (void) sd_event_source_set_enabled(w->renew, SD_EVENT_ONESHOT);
+    (void) timer_start(w->renew, RENEW_USEC);
 }
 
 static void lost(Watch *w) {
@@ -151,9 +150,7 @@ int watch_new(Watch **ret, sd_event *event, Link *link, Id api, const WatchEvent
     if (!w)
         return -ENOMEM;
     *w = (Watch){ .link = link, .api = api, .events = events, .userdata = userdata };
-    int r = sd_event_add_time_relative(event, &w->renew, CLOCK_BOOTTIME, 0, USEC_PER_SEC / 4, on_renew, w);
-    if (r >= 0)
-        r = sd_event_source_set_enabled(w->renew, SD_EVENT_OFF);
+    int r = timer_new(&w->renew, event, USEC_PER_SEC / 4, on_renew, w);
     if (r < 0) {
         watch_free(w);
         return r;

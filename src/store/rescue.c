@@ -6,6 +6,7 @@
 #include "base/id.h"
 #include "base/log.h"
 #include "base/time.h"
+#include "base/timer.h"
 #include "base/util.h"
 
 #define LOOK_USEC  (2 * USEC_PER_SEC)
@@ -136,8 +137,7 @@ static int on_timer(sd_event_source *s, _unused_ uint64_t usec, void *userdata) 
         if (r->looks++ % TIDY_LOOKS == 0)
             (void) db_call(r->db, &tidy_statement, NULL, on_tidied, r);
     }
-    (void) sd_event_source_set_time_relative(s, LOOK_USEC / 2 + random_u32() % LOOK_USEC);
-    return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
+    return timer_start(s, LOOK_USEC / 2 + random_u32() % LOOK_USEC);
 }
 
 int rescuer_new(Rescuer **ret, sd_event *event, Db *db) {

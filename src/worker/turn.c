@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/service.h"
 #include "base/time.h"
+#include "base/timer.h"
 #include "store/array.h"
 #include "worker/core.h"
 
@@ -421,8 +422,7 @@ static int on_poll(sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
     }
     turn_status(w); /* once a second is enough, and as much as the service manager should have to read */
     turn_want(w, false);
-    (void) sd_event_source_set_time_relative(s, POLL_USEC);
-    return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
+    return timer_start(s, POLL_USEC);
 }
 
 /* ---- the turn ---- */

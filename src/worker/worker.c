@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/service.h"
 #include "base/time.h"
+#include "base/timer.h"
 #include "store/task.h"
 #include "worker/core.h"
 
@@ -60,9 +61,7 @@ static int on_drain_tick(sd_event_source *s, _unused_ uint64_t usec, void *userd
         turn_kill_all(w);
     worker_turn_over(w);
     service_extend_timeout(2 * DRAIN_TICK_USEC);
-    (void) sd_event_source_set_time_relative(
-        s, MIN(DRAIN_TICK_USEC, now < drain.until ? drain.until - now : DRAIN_TICK_USEC));
-    return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
+    return timer_start(s, MIN(DRAIN_TICK_USEC, now < drain.until ? drain.until - now : DRAIN_TICK_USEC));
 }
 
 /* The first signal drains, the second ends the programs now. */
@@ -85,8 +84,7 @@ static int on_stop(_unused_ sd_event_source *s, _unused_ const struct signalfd_s
     if (!w->drain_timer)
         return sd_event_add_time_relative(
             w->event, &w->drain_timer, CLOCK_BOOTTIME, 0, USEC_PER_MSEC, on_drain_tick, w);
-    (void) sd_event_source_set_time_relative(w->drain_timer, 0);
-    return sd_event_source_set_enabled(w->drain_timer, SD_EVENT_ONESHOT);
+    return timer_start(w->drain_timer, 0);
 }
 
 /* ---- start ---- */
