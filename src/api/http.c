@@ -1,140 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One libmicrohttpd daemon for each listening socket, its epoll descriptor in the loop. A request whose answer
- * comes later is suspended; libmicrohttpd then leaves its connection alone until it is resumed, so a client that
- * goes away in between is noticed only after the answer, and on_completed() is the one place that frees.
+ * Requests and their answers. A request whose answer comes later is suspended; libmicrohttpd then leaves its
+ * connection alone until it is resumed, so a client that goes away in between is noticed only after the answer, and
+ * http_on_completed() is the one place that frees.
  */
 #include "api/http.h"
 
-#include <microhttpd.h>
-#include <stdio.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
+#include "api/http_parts.h"
 
-#include "api/admission.h"
-#include "api/deadline.h"
-#include "base/log.h"
-
-#define CONNECTION_MEMORY (16U * 1024)        /* bounds a request's header; longer ones get 431 */
-#define BODIES_MAX        (64U * 1024 * 1024) /* bytes of all bodies being received, four of the longest at least */
-#define REPLIES_MAX       (64U * 1024 * 1024) /* bytes of all answers that are on their way; then slow readers go */
-#define REPLY_SMALL       4096                /* answers that are given even then */
-#define STREAM_BLOCK      4096                /* bytes pulled at once */
-#define QUIET_USEC        (100 * USEC_PER_MSEC) /* without a request: drained, although connections are open */
+#define BODIES_MAX   (64U * 1024 * 1024) /* bytes of all bodies being received, four of the longest at least */
+#define REPLIES_MAX  (64U * 1024 * 1024) /* bytes of all answers that are on their way; then slow readers go */
+#define REPLY_SMALL  4096                /* answers that are given even then */
+#define STREAM_BLOCK 4096                /* bytes pulled at once */
 /* Of a body that is too long, or twice its limit: read on, so that the client reads 413. */
 #define DISCARD_MAX ((size_t) 8 * 1024 * 1024)
-
-typedef struct Listener {
-    HttpServer *server;
-    struct Listener *next;
-    struct MHD_Daemon *daemon;
-    sd_event_source *io, *timer, *defer;
-    int fd;
-    bool local;
-} Listener;
-
-/* What stands for a connection. */
-typedef struct Connection {
-    Deadline deadline;
-    AdmissionAddress *address;
-    bool crowded;
-} Connection;
-
-struct HttpServer {
-    sd_event *event;
-    const HttpEvents *events;
-    HttpLimits limits;
-    void *userdata;
-    Listener *listeners;
-    Deadlines deadlines;
-    Admission admission;
-    HttpRequest *requests; /* under way */
-    size_t active, body_bytes, reply_bytes;
-    sd_event_source *drained; /* once draining */
-    bool closing;
-};
-
-struct HttpRequest {
-    HttpRequest *next, *previous;
-    Listener *listener;
-    struct MHD_Connection *connection;
-    Connection *guest;
-    char *client;
-    size_t body_max, reply_bytes;
-    const char *method, *path;
-    HttpThen then;
-    const void *what;
-    Buf body;
-    void *held;
-    void (*released)(void *held);
-    const HttpStream *stream;
-    void *stream_userdata;
-    struct MHD_Response *response; /* given, and not queued yet because the body is still coming */
-    unsigned status;
-    bool discarding; /* answered, or too long: the rest of the body is nobody's */
-    bool too_long;
-    bool received; /* the whole of it */
-    bool again;    /* libmicrohttpd was asked to come again */
-    bool suspended;
-    bool failed; /* no memory to answer it: close */
-    bool ending; /* a stream: nothing more is pulled */
-};
-
-/* ---- the loop ---- */
-
-/* Nobody else would run the daemon for a resumed connection: no descriptor becomes ready by that. */
-static void kick(Listener *l) {
-    (void) sd_event_source_set_enabled(l->defer, SD_EVENT_ONESHOT);
-}
-
-static void arm(Listener *l) {
-    MHD_UNSIGNED_LONG_LONG msec;
-    bool later = false;
-
-    if (MHD_get_timeout(l->daemon, &msec) == MHD_YES) {
-        if (msec == 0)
-            return kick(l);
-        later = sd_event_source_set_time_relative(l->timer, msec * USEC_PER_MSEC) >= 0;
-    }
-    (void) sd_event_source_set_enabled(l->timer, later ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
-}
-
-static void turn(Listener *l) {
-    (void) MHD_run(l->daemon);
-    l->server->events->turned(l->server->userdata);
-    arm(l);
-}
-
-static int on_io(_unused_ sd_event_source *s, _unused_ int fd, _unused_ uint32_t revents, void *userdata) {
-    turn(userdata);
-    return 0;
-}
-
-static int on_timer(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
-    turn(userdata);
-    return 0;
-}
-
-static int on_defer(_unused_ sd_event_source *s, void *userdata) {
-    turn(userdata);
-    return 0;
-}
-
-/* A connection that is idle now may have its next request on the wire: cutting it at once would lose that. */
-static void drained_maybe(HttpServer *s) {
-    if (!s->drained || s->active > 0)
-        return;
-    if (sd_event_source_set_time_relative(s->drained, s->deadlines.count > 0 ? QUIET_USEC : 0) >= 0)
-        (void) sd_event_source_set_enabled(s->drained, SD_EVENT_ONESHOT);
-}
-
-static int on_drained(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
-    HttpServer *server = userdata;
-
-    if (server->active == 0)
-        server->events->drained(server->userdata);
-    return 0;
-}
 
 /* ---- requests ---- */
 
@@ -181,7 +60,7 @@ static void request_free(HttpRequest *r) {
         r->next->previous = r->previous;
     free(r);
     s->active--;
-    drained_maybe(s);
+    http_drained_maybe(s);
 }
 
 static enum MHD_Result queue_response(HttpRequest *r) {
@@ -273,7 +152,7 @@ static enum MHD_Result request_complete(HttpRequest *r) {
     return MHD_YES;
 }
 
-static enum MHD_Result on_access(void *userdata, struct MHD_Connection *connection, const char *url,
+enum MHD_Result http_on_access(void *userdata, struct MHD_Connection *connection, const char *url,
     const char *method, _unused_ const char *version, const char *data, size_t *size, void **state) {
     Listener *l = userdata;
     HttpRequest *r = *state;
@@ -300,7 +179,7 @@ static enum MHD_Result on_access(void *userdata, struct MHD_Connection *connecti
     return request_complete(r);
 }
 
-static void on_completed(_unused_ void *userdata, _unused_ struct MHD_Connection *connection, void **state,
+void http_on_completed(_unused_ void *userdata, _unused_ struct MHD_Connection *connection, void **state,
     _unused_ enum MHD_RequestTerminationCode code) {
     HttpRequest *r = *state;
 
@@ -313,74 +192,7 @@ static void on_completed(_unused_ void *userdata, _unused_ struct MHD_Connection
     request_free(r);
 }
 
-/* A new one comes in; whoever keeps others waiting for longest makes room, if need be. */
-static Connection *connection_new(Listener *l, struct MHD_Connection *connection) {
-    HttpServer *s = l->server;
-    int fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-    const struct sockaddr *address = info ? info->client_addr : NULL;
-    Connection *c = calloc(1, sizeof(Connection));
-
-    if (!c || (address && admission_enter(&s->admission, address, &c->address) < 0)) {
-        (void) shutdown(fd, SHUT_RDWR);
-        free(c);
-        return NULL;
-    }
-    deadline_begin(&s->deadlines, &c->deadline, fd);
-    if (!deadlines_make_room(&s->deadlines)) {
-        c->crowded = true;
-        s->events->crowded(NULL, s->userdata);
-    }
-    return c;
-}
-
-static void on_connection(void *userdata, struct MHD_Connection *connection, void **context,
-    enum MHD_ConnectionNotificationCode code) {
-    Listener *l = userdata;
-    Connection *c = *context;
-
-    if (code == MHD_CONNECTION_NOTIFY_STARTED)
-        *context = connection_new(l, connection);
-    else if (c) {
-        if (l->server->deadlines.count >= l->server->limits.connections_max)
-            kick(
-                l); /* libmicrohttpd, which accepts none at its limit, takes that up again when it is run next */
-        deadline_end(&c->deadline);
-        admission_leave(&l->server->admission, c->address);
-        free(c);
-        *context = NULL;
-        drained_maybe(l->server);
-    }
-}
-
-/* Refused are those of an address that has its share, and those that would be too many together with the other
- * listening sockets' ones; too many of one socket wait in its queue. */
-static enum MHD_Result on_accept(void *userdata, const struct sockaddr *address, _unused_ socklen_t len) {
-    HttpServer *s = userdata;
-    char text[ADMISSION_TEXT_SIZE];
-
-    if (!admission_allows(&s->admission, address))
-        s->events->crowded(admission_text(address, text), s->userdata);
-    else if (deadlines_open(&s->deadlines) >= s->limits.connections_max)
-        s->events->crowded(NULL, s->userdata);
-    else
-        return MHD_YES;
-    return MHD_NO;
-}
-
-/* Paths stay as they were written: who splits them at '/' decodes the pieces. */
-static size_t on_unescape(_unused_ void *userdata, _unused_ struct MHD_Connection *connection, char *s) {
-    return strlen(s);
-}
-
-static void on_log(_unused_ void *userdata, const char *format, va_list ap) {
-    char line[256];
-
-    (void) vsnprintf(line, sizeof(line), format, ap);
-    line[strcspn(line, "\n")] = '\0';
-    log_debug("libmicrohttpd: %s", line);
-}
+/* ---- what it says ---- */
 
 const char *http_method(const HttpRequest *r) {
     return r->method;
@@ -502,7 +314,7 @@ static void give(HttpRequest *r, unsigned status, const char *type, const HttpHe
         (void) queue_response(r);
     r->suspended = false;
     MHD_resume_connection(r->connection);
-    kick(r->listener);
+    http_listener_kick(r->listener);
 }
 
 /* Slow readers keep others' answers out of memory. The slowest one goes; and what can be asked for again is, until
@@ -568,141 +380,14 @@ void http_wake(HttpRequest *r) {
     r->suspended = false;
     deadline_next(&r->guest->deadline, DEADLINE_REPLY);
     MHD_resume_connection(r->connection);
-    kick(r->listener);
+    http_listener_kick(r->listener);
 }
 
 /* Clients of streams connect again by themselves. */
-static void streams_end(HttpServer *s) {
+void http_streams_end(HttpServer *s) {
     for (HttpRequest *r = s->requests; r; r = r->next)
         if (r->stream) {
             r->ending = true;
             http_wake(r);
         }
-}
-
-/* ---- server ---- */
-
-int http_server_new(
-    HttpServer **ret, sd_event *event, const HttpEvents *events, HttpLimits limits, void *userdata) {
-    _cleanup_(http_server_freep) HttpServer *s = calloc(1, sizeof(HttpServer));
-
-    if (!s)
-        return -ENOMEM;
-    s->event = sd_event_ref(event);
-    s->events = events;
-    s->limits = limits;
-    s->admission.address_max = limits.address_connections_max;
-    s->userdata = userdata;
-    size_t reserve = MIN(limits.connections_max / 20, (size_t) 100); /* for those who only ask how we are */
-    int r = deadlines_init(&s->deadlines, event, limits.connections_max, reserve);
-    if (r < 0)
-        return r;
-    *ret = TAKE_PTR(s);
-    return 0;
-}
-
-void http_server_set_limits(HttpServer *s, HttpLimits limits) {
-    limits.connections_max = s->limits.connections_max;
-    s->limits = limits;
-    s->admission.address_max = limits.address_connections_max;
-}
-
-static void listener_close(Listener *l) {
-    (void) MHD_quiesce_daemon(l->daemon); /* else MHD_stop_daemon() would close the socket itself */
-    l->fd = close_fd(l->fd);
-}
-
-static void listener_free(Listener *l) {
-    sd_event_source_disable_unref(l->io);
-    sd_event_source_disable_unref(l->timer);
-    sd_event_source_disable_unref(l->defer);
-    if (l->daemon) {
-        listener_close(l);
-        for (unsigned i = 0; i < 3; i++)
-            (void) MHD_run(l->daemon); /* resumed connections send what they have */
-        MHD_stop_daemon(l->daemon);
-    }
-    free(l);
-}
-
-static struct MHD_Daemon *daemon_start(Listener *l) {
-    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
-
-#if MHD_VERSION >= 0x00097707 /* before that there is always a wake-up pipe, which nobody needs here */
-    flags |= MHD_USE_NO_THREAD_SAFETY;
-#endif
-    unsigned most = (unsigned) l->server->limits.connections_max;
-    return MHD_start_daemon(flags, 0, on_accept, l->server, on_access, l, MHD_OPTION_EXTERNAL_LOGGER, on_log,
-        NULL, /* first, or it misses what comes before it */
-        MHD_OPTION_LISTEN_SOCKET, l->fd, MHD_OPTION_CONNECTION_LIMIT, most,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) CONNECTION_MEMORY, MHD_OPTION_NOTIFY_CONNECTION,
-        on_connection, l, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_UNESCAPE_CALLBACK,
-        on_unescape, NULL, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
-}
-
-int http_server_listen(HttpServer *s, int fd, bool local) {
-    Listener *l = calloc(1, sizeof(Listener));
-    int r = -ENOMEM;
-
-    if (!l)
-        return r;
-    *l = (Listener){ .server = s, .fd = fd, .local = local };
-    l->daemon = daemon_start(l);
-    if (l->daemon) {
-        int epoll = MHD_get_daemon_info(l->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
-        r = sd_event_add_io(s->event, &l->io, epoll, EPOLLIN, on_io, l);
-    }
-    /* The accuracy must be said: sd-event's default would make each wait up to 250 ms longer. */
-    if (r >= 0)
-        r = sd_event_add_time_relative(s->event, &l->timer, CLOCK_MONOTONIC, 0, 1, on_timer, l);
-    if (r >= 0)
-        r = sd_event_add_defer(s->event, &l->defer, on_defer, l); /* and run it once, which arms the rest */
-    if (r < 0) {
-        l->fd = -EBADF; /* the caller keeps it */
-        listener_free(l);
-        return r;
-    }
-    l->next = s->listeners;
-    s->listeners = l;
-    return 0;
-}
-
-void http_server_drain(HttpServer *s) {
-    streams_end(s);
-    for (Listener *l = s->listeners; l; l = l->next) {
-        turn(l); /* whoever is in its queue would be cut off */
-        listener_close(l);
-    }
-    if (!s->drained &&
-        sd_event_add_time_relative(s->event, &s->drained, CLOCK_MONOTONIC, QUIET_USEC, 1, on_drained, s) >= 0)
-        drained_maybe(s);
-}
-
-size_t http_server_active(const HttpServer *s) {
-    return s->active;
-}
-
-HttpServer *http_server_free(HttpServer *s) {
-    if (!s)
-        return NULL;
-    s->closing = true;
-    for (HttpRequest *r = s->requests; r; r = r->next)
-        if (r->suspended) { /* libmicrohttpd must not be stopped while one is */
-            r->suspended = false;
-            MHD_resume_connection(r->connection);
-        }
-    while (s->listeners) {
-        Listener *l = s->listeners;
-        s->listeners = l->next;
-        listener_free(l);
-    }
-    deadlines_done(&s->deadlines);
-    sd_event_source_disable_unref(s->drained);
-    sd_event_unref(s->event);
-    free(s);
-    return NULL;
-}
-
-void http_server_freep(HttpServer **s) {
-    http_server_free(*s);
 }

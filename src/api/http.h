@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * An HTTP/1.1 server inside an sd-event loop: bytes in, requests out, answers in. http.c is the only file that
- * knows libmicrohttpd. Knows nothing of paths, tasks or JSON.
+ * An HTTP/1.1 server inside an sd-event loop: bytes in, requests out, answers in. http.c and http_server.c are the
+ * only files that know libmicrohttpd. Knows nothing of paths, tasks or JSON.
  *
  * What cannot be read as HTTP at all is answered by libmicrohttpd's own short pages (400, 413, 414, 431, 505).
  */
