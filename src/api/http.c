@@ -6,12 +6,15 @@
  */
 #include "api/http.h"
 
+#include <sys/socket.h>
+
 #include "api/http_parts.h"
 
-#define BODIES_MAX   (64U * 1024 * 1024) /* bytes of all bodies being received, four of the longest at least */
-#define REPLIES_MAX  (64U * 1024 * 1024) /* bytes of all answers that are on their way; then slow readers go */
-#define REPLY_SMALL  4096                /* answers that are given even then */
-#define STREAM_BLOCK 4096                /* bytes pulled at once */
+#define BODIES_MAX    (64U * 1024 * 1024) /* bytes of all bodies being received, four of the longest at least */
+#define REPLIES_MAX   (64U * 1024 * 1024) /* bytes of all answers that are on their way; then slow readers go */
+#define REPLY_SMALL   4096                /* answers that are given even then */
+#define STREAM_BLOCK  4096                /* bytes pulled at once */
+#define STREAM_BUFFER (64 * 1024) /* the kernel's for a stream; it would hold megabytes for a slow reader */
 /* Of a body that is too long, or twice its limit: read on, so that the client reads 413. */
 #define DISCARD_MAX ((size_t) 8 * 1024 * 1024)
 
@@ -370,6 +373,7 @@ void http_answer_stream(
     HttpRequest *r, const char *type, const HttpHeader headers[], const HttpStream *stream, void *userdata) {
     r->stream = stream;
     r->stream_userdata = userdata;
+    (void) setsockopt(r->guest->deadline.fd, SOL_SOCKET, SO_SNDBUF, &(int){ STREAM_BUFFER }, sizeof(int));
     give(r, MHD_HTTP_OK, type, headers,
         MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, on_pull, r, NULL));
 }
