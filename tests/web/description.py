@@ -195,6 +195,6 @@ class Maker:
         if isinstance(value, list) and value and self.chance(0.6):
             return value[:-1] + [self.bent(value[-1], schema.get("items", {}))]
         if isinstance(value, list) and self.chance(0.5):
-            return value + [self.value(schema["items"]) for _ in range(schema.get("maxItems", 3) + 1)]
+            return value + [self.value(schema.get("items", {})) for _ in range(schema.get("maxItems", 3) + 1)]
         others: list[Any] = [None, True, "", "-", "x" * 1001, "ä" * 101, -1, 0, 1.5, 10**6 + 1, 1e300, -(2**70), [], [[]], {}]
         return self.random.choice(others)
