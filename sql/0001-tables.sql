@@ -7,7 +7,7 @@ CREATE TYPE pgmill.priority AS ENUM ('LOW', 'MEDIUM', 'HIGH', 'CRITICAL');
 CREATE TYPE pgmill.state AS ENUM ('ready', 'running', 'completed', 'cancelled', 'failed');
 
 CREATE DOMAIN pgmill.label AS text COLLATE "C"
-  CONSTRAINT label CHECK (VALUE ~ '^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$');
+  CONSTRAINT label CHECK (octet_length(VALUE) BETWEEN 1 AND 100 AND VALUE !~ '^[.-]|[^A-Za-z0-9_.-]');
 
 CREATE TABLE pgmill.tasks (
   id           uuid PRIMARY KEY,                -- UUIDv7: carries the creation time

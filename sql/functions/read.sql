@@ -32,6 +32,16 @@ LANGUAGE sql VOLATILE AS $$
   SELECT * FROM pgmill.task t WHERE t.id = read.task
 $$;
 
+-- Many tasks at once, for the API.
+CREATE OR REPLACE FUNCTION pgmill.read_group(tasks uuid[]) RETURNS SETOF pgmill.task
+LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off SET jit = off  -- a plan made while there are few tasks is kept when there are many
+AS $$
+BEGIN
+  RETURN QUERY SELECT * FROM pgmill.task t WHERE t.id = ANY (tasks);
+END
+$$;
+
 -- One page of tasks, newest id first, from the task `before` on (NULL: from the newest). Each filter may be NULL. One
 -- call looks at 20,000 rows at most, so a page may be short, even empty, and still have a next one.
 -- next: `before` of the next page, NULL when this is the last. Always a row; its id is NULL when no task matches.

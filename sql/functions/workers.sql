@@ -40,6 +40,9 @@ BEGIN
   END IF;
   UPDATE pgmill.workers SET backend_pid = pg_backend_pid(), backend_start = a.backend_start
   FROM pg_stat_activity a WHERE a.pid = pg_backend_pid() AND id = attach.worker;
+  -- A worker looks up ids. A plan made while there are few tasks is kept when there are many.
+  PERFORM set_config(setting, 'off', false)
+  FROM unnest('{enable_seqscan,enable_hashjoin,enable_mergejoin,jit}'::text[]) setting;
   RETURN true;
 END
 $$;

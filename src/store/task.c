@@ -294,7 +294,7 @@ int task_submit(Db *db, const TaskNew *task, DbOutcome *ret_outcome, char **ret_
 int task_read_group(Db *db, const Id ids[], size_t n, DbCallback callback, void *userdata) {
     static const DbStatement statement = {
         .name = "read_group",
-        .sql = "SELECT " TASK_COLUMNS " FROM pgmill.task WHERE id = ANY ($1::uuid[])",
+        .sql = "SELECT " TASK_COLUMNS " FROM pgmill.read_group($1)",
         .params = 1,
     };
     Buf list = {};
