@@ -32,10 +32,11 @@ LANGUAGE sql VOLATILE AS $$
   SELECT * FROM pgmill.task t WHERE t.id = read.task
 $$;
 
--- Many tasks at once, for the API.
-CREATE OR REPLACE FUNCTION pgmill.read_group(tasks uuid[]) RETURNS SETOF pgmill.task
+-- Many tasks at once, for the API; changes of the running statement included.
+CREATE OR REPLACE FUNCTION pgmill.read_group(tasks uuid[], after text DEFAULT NULL) RETURNS SETOF pgmill.task
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET jit = off  -- a plan made while there are few tasks is kept when there are many
+SET plan_cache_mode = force_generic_plan  -- planning takes longer than reading
 AS $$
 BEGIN
   RETURN QUERY SELECT * FROM pgmill.task t WHERE t.id = ANY (tasks);

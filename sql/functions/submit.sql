@@ -61,7 +61,9 @@ CREATE OR REPLACE FUNCTION pgmill.submit_group(
   ids uuid[], queues text[], names text[], payloads text[], priorities pgmill.priority[],
   scheduled timestamptz[], tries int[], timeouts float8[], tags text[], unique_keys text[]
 ) RETURNS void
-LANGUAGE plpgsql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = force_generic_plan  -- else each group is planned anew, for its number of rows
+AS $$
 #variable_conflict use_column
 BEGIN
   WITH stored AS (

@@ -43,6 +43,7 @@ BEGIN
   -- A worker looks up ids. A plan made while there are few tasks is kept when there are many.
   PERFORM set_config(setting, 'off', false)
   FROM unnest('{enable_seqscan,enable_hashjoin,enable_mergejoin,jit}'::text[]) setting;
+  PERFORM set_config('plan_cache_mode', 'force_generic_plan', false);  -- planning takes longer than running
   RETURN true;
 END
 $$;

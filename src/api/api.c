@@ -96,7 +96,7 @@ static void on_link_changed(Link *l, void *userdata) {
 
     if (!api->server)
         return; /* still being made */
-    if (l == api->links[LINK_WRITE])
+    if (l == api->links[LINK_WRITE] || l == api->links[LINK_WRITE_TOO])
         groups_link_changed(api->submissions);
     else if (l == api->links[LINK_READ]) {
         groups_link_changed(api->reads);
@@ -234,6 +234,7 @@ static int make_server(Api *api) {
 static int make_links(Api *api) {
     static const char *const names[_LINK_USE_MAX] = {
         [LINK_WRITE] = "pgmill-api write",
+        [LINK_WRITE_TOO] = "pgmill-api write too",
         [LINK_READ] = "pgmill-api read",
         [LINK_STEER] = "pgmill-api steer",
         [LINK_KEYED] = "pgmill-api keyed",
@@ -258,9 +259,9 @@ static int make_queues(Api *api) {
     static const WatchEvents events = { .live = on_live, .gap = on_gap, .event = on_event };
     Link *read = api->links[LINK_READ];
 
-    int r = groups_new(&api->submissions, api->event, api->links[LINK_WRITE], &submit_ops);
+    int r = groups_new(&api->submissions, api->event, &api->links[LINK_WRITE], 2, &submit_ops);
     if (r >= 0)
-        r = groups_new(&api->reads, api->event, read, &read_ops);
+        r = groups_new(&api->reads, api->event, &read, 1, &read_ops);
     if (r >= 0)
         r = watch_new(&api->watch, api->event, read, api->instance, &events, api);
     if (r >= 0)

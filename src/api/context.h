@@ -13,9 +13,10 @@
 
 /* One session for each kind of work, so that nobody waits behind another kind. */
 typedef enum LinkUse {
-    LINK_WRITE, /* groups of submissions */
-    LINK_READ,  /* groups of reads; it also listens for changes */
-    LINK_STEER, /* may wait half a second for a row that somebody holds; a rescue may move thousands */
+    LINK_WRITE,     /* groups of submissions … */
+    LINK_WRITE_TOO, /* … one is executed while another is flushed */
+    LINK_READ,      /* groups of reads; it also listens for changes */
+    LINK_STEER,     /* may wait half a second for a row that somebody holds; a rescue may move thousands */
     LINK_KEYED, /* may wait as long for another submission with the same key; bulk submissions take their time */
     LINK_BROWSE, /* lists, queues, workers, figures */
     _LINK_USE_MAX,

@@ -12,35 +12,50 @@
 #define ITEMS_MAX          4096                /* requests in all */
 #define BYTES_MAX          (64U * 1024 * 1024) /* of their payloads */
 #define GROUP_BYTES_MAX    (1024U * 1024)      /* of a group's, but for its first item */
-#define UNDER_WAY          2                   /* groups: one is executed, the next is on its way */
-#define UNDER_WAY_MAX      4                   /* the same while full ones wait */
+#define UNDER_WAY          2 /* groups: one is executed, the next is on its way or flushed */
+#define UNDER_WAY_MAX      4 /* the same while full ones wait */
 #define TICK_USEC          (100 * USEC_PER_MSEC)
 #define GIVE_UP_LOST_USEC  (60 * USEC_PER_SEC)
 #define GIVE_UP_RETRY_USEC (5 * USEC_PER_SEC)
 
+/* A session that groups are sent on. */
+typedef struct Lane {
+    Link *link;
+    unsigned under_way; /* groups */
+} Lane;
+
 typedef struct Group {
     Groups *owner;
+    Lane *lane;         /* while it is under way */
     struct Group *next; /* in again */
     GroupItem *items[GROUP_MAX];
     size_t count;
     uint64_t first_sent, due; /* CLOCK_BOOTTIME; due: not to be sent again before */
-    unsigned answers;         /* statements whose answer is to come */
-    DbOutcome outcome;        /* the first one that was not DB_OK */
-    bool stored;              /* committed for certain */
     bool lost;                /* an answer was lost once: nobody knows */
 } Group;
 
 struct Groups {
-    Link *link;
+    Lane lanes[GROUP_LANES_MAX];
+    size_t n_lanes;
     const GroupOps *ops;
     GroupItem *first, *last; /* waiting */
     size_t waiting, items, bytes;
-    unsigned under_way;
+    unsigned under_way; /* in all lanes */
     Group *again;
     sd_event_source *tick; /* runs while there is something in again */
 };
 
 static void group_send(Group *g);
+
+/* The least busy session that can be used; NULL: none can. */
+static Lane *lane_find(Groups *all) {
+    Lane *best = NULL;
+
+    for (Lane *l = all->lanes; l < all->lanes + all->n_lanes; l++)
+        if (link_db(l->link) && (!best || l->under_way < best->under_way))
+            best = l;
+    return best;
+}
 
 /* ---- items ---- */
 
@@ -65,8 +80,8 @@ void groups_add(Groups *all, HttpRequest *r, Id id, TaskNew *task) {
     _cleanup_(task_new_freep) TaskNew *owned = task;
     size_t bytes = task ? strlen(task->payload) : 0;
 
-    if (!link_db(all->link))
-        return failure_answer_unusable(r, all->link);
+    if (!lane_find(all))
+        return failure_answer_unusable(r, all->lanes[0].link);
     GroupItem *item =
         all->items < ITEMS_MAX && all->bytes + bytes <= BYTES_MAX ? malloc(sizeof(GroupItem)) : NULL;
     if (!item)
@@ -118,10 +133,7 @@ static void group_give_up(Group *g) {
     const GroupOps *ops = g->owner->ops;
 
     for (size_t i = 0; i < g->count; i++) {
-        if (g->stored)
-            ops->missing(g->items[i]->request, g->items[i]->id);
-        else
-            ops->gave_up(g->items[i]->request, g->lost);
+        ops->gave_up(g->items[i]->request, g->lost);
         item_free(g->owner, g->items[i]);
     }
     free(g);
@@ -132,7 +144,7 @@ static void group_refuse(Group *g, const DbReply *reply) {
         g->owner->ops->refused(g->items[i]->request, reply);
         item_free(g->owner, g->items[i]);
     }
-    g->count = 0;
+    free(g);
 }
 
 /* The culprit is in one of the halves. */
@@ -177,66 +189,28 @@ static void group_deliver(Group *g, const DbRows *rows) {
     free(g);
 }
 
-/* The last answer is there. rows: NULL unless all went well. */
-static void group_answered(Group *g, const DbRows *rows) {
+static void on_answer(_unused_ Db *db, const DbReply *reply, void *userdata) {
+    Group *g = userdata;
+
+    g->lane->under_way--;
     g->owner->under_way--;
     groups_flush(g->owner); /* the database works on while the answers are written */
-    if (rows)
-        return group_deliver(g, rows);
-    if (g->count == 0)
-        return free(g);
-    switch (g->outcome) {
-    case DB_INVALID:
-    case DB_CONFLICT:
-        return group_halve(g);
+    switch (reply->outcome) {
+    case DB_OK:
+        return group_deliver(g, reply->rows);
     case DB_LOST:
         g->lost = true;
         return group_again(g, 0);
-    default:
-        return group_again(g, TICK_USEC);
-    }
-}
-
-/* Is there no point in trying the same again? */
-static bool is_final(const Group *g, DbOutcome outcome) {
-    switch (outcome) {
-    case DB_OK:
     case DB_SKIPPED:
-    case DB_LOST:
     case DB_RETRY:
     case DB_LOCKED:
-        return false;
+        return group_again(g, TICK_USEC);
     case DB_INVALID:
     case DB_CONFLICT:
-        return g->count == 1;
+        return g->count > 1 ? group_halve(g) : group_refuse(g, reply);
     default:
-        return true;
+        return group_refuse(g, reply);
     }
-}
-
-static void on_stored(_unused_ Db *db, const DbReply *reply, void *userdata) {
-    Group *g = userdata;
-
-    g->answers--;
-    g->outcome = reply->outcome;
-    if (reply->outcome == DB_OK)
-        g->stored = true;
-    else if (is_final(g, reply->outcome))
-        group_refuse(g, reply);
-    if (g->answers == 0)
-        group_answered(g, NULL);
-}
-
-static void on_read(_unused_ Db *db, const DbReply *reply, void *userdata) {
-    Group *g = userdata;
-    bool asked = g->stored || !g->owner->ops->store; /* else it was refused, and these rows tell nothing */
-
-    g->answers--;
-    if (asked)
-        g->outcome = reply->outcome;
-    if (asked && !g->stored && is_final(g, reply->outcome))
-        group_refuse(g, reply);
-    group_answered(g, asked ? reply->rows : NULL);
 }
 
 static int group_store(Group *g, Db *db) {
@@ -244,10 +218,7 @@ static int group_store(Group *g, Db *db) {
 
     for (size_t i = 0; i < g->count; i++)
         tasks[i] = g->items[i]->task;
-    int r = task_submit_group(db, tasks, g->count, on_stored, g);
-    if (r >= 0)
-        g->answers++;
-    return r;
+    return task_submit_group(db, tasks, g->count, on_answer, g);
 }
 
 static int group_read(Group *g, Db *db) {
@@ -255,27 +226,20 @@ static int group_read(Group *g, Db *db) {
 
     for (size_t i = 0; i < g->count; i++)
         ids[i] = g->items[i]->id;
-    int r = task_read_group(db, ids, g->count, on_read, g);
-    if (r >= 0)
-        g->answers++;
-    return r;
+    return task_read_group(db, ids, g->count, on_answer, g);
 }
 
-/* Stores and reads in one write: the second statement costs less than another round trip, and makes the answer
- * of a submission exactly what a later read would say. */
 static void group_send(Group *g) {
-    Db *db = link_db(g->owner->link);
-    int r = 0;
+    Lane *lane = lane_find(g->owner);
 
-    if (!db)
+    if (!lane)
         return group_again(g, 0);
-    g->outcome = DB_OK;
-    if (g->owner->ops->store && !g->stored)
-        r = group_store(g, db);
-    if (r >= 0)
-        (void) group_read(g, db);
-    if (g->answers == 0)
+    Db *db = link_db(lane->link);
+    int r = g->owner->ops->store ? group_store(g, db) : group_read(g, db);
+    if (r < 0)
         return group_again(g, TICK_USEC);
+    g->lane = lane;
+    lane->under_way++;
     g->owner->under_way++;
 }
 
@@ -288,7 +252,7 @@ static bool may_send(const Groups *all) {
 }
 
 void groups_flush(Groups *all) {
-    if (!link_db(all->link))
+    if (!lane_find(all))
         return;
     while (may_send(all)) {
         Group *g = group_take(all);
@@ -307,7 +271,7 @@ static void again_visit(Groups *all) {
         list = g->next;
         if (now - g->first_sent >= (g->lost ? GIVE_UP_LOST_USEC : GIVE_UP_RETRY_USEC))
             group_give_up(g);
-        else if (link_db(all->link) && g->due <= now)
+        else if (lane_find(all) && g->due <= now)
             group_send(g);
         else
             group_again(g, g->due > now ? g->due - now : 0);
@@ -320,24 +284,25 @@ static int on_tick(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *us
 }
 
 void groups_link_changed(Groups *all) {
-    if (link_db(all->link)) {
+    if (lane_find(all)) {
         again_visit(all);
         groups_flush(all);
         return;
     }
     while (all->first) { /* like those that arrive from now on */
         GroupItem *item = waiting_pop(all);
-        failure_answer_unusable(item->request, all->link);
+        failure_answer_unusable(item->request, all->lanes[0].link);
         item_free(all, item);
     }
 }
 
-int groups_new(Groups **ret, sd_event *event, Link *link, const GroupOps *ops) {
+int groups_new(Groups **ret, sd_event *event, Link *const links[], size_t n_links, const GroupOps *ops) {
     _cleanup_(groups_freep) Groups *all = calloc(1, sizeof(Groups));
 
     if (!all)
         return -ENOMEM;
-    all->link = link;
+    for (; all->n_lanes < MIN(n_links, (size_t) GROUP_LANES_MAX); all->n_lanes++)
+        all->lanes[all->n_lanes].link = links[all->n_lanes];
     all->ops = ops;
     int r = timer_new(&all->tick, event, USEC_PER_MSEC, on_tick, all);
     if (r < 0)

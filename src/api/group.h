@@ -4,7 +4,8 @@
  * Requests for the database in groups: what arrives while a group is under way is the next group, so one
  * statement, one round trip and one commit serve many requests. Knows requests and tasks, nothing of paths or JSON.
  *
- * A group is at most GROUP_MAX rows. Two are under way at most times, more when full ones wait.
+ * A group is at most GROUP_MAX rows. Two are under way at most times, more when full ones wait; on several sessions,
+ * so that one is executed while another is flushed.
  * A group that is refused is halved until the culprit stands alone. One whose answer was lost is sent again once
  * the connection is back (storing is harmless to repeat: the ids are ours), and given up a minute after its first
  * sending; one that the database could not take just now is tried again for five seconds.
@@ -13,7 +14,8 @@
 #include "api/link.h"
 #include "store/task.h"
 
-#define GROUP_MAX 64
+#define GROUP_MAX       64
+#define GROUP_LANES_MAX 2
 
 typedef struct GroupItem {
     struct GroupItem *next;
@@ -27,15 +29,15 @@ typedef struct GroupItem {
 typedef struct GroupOps {
     bool store; /* items are stored, then read; else only read */
     void (*found)(HttpRequest *r, Id id, const DbRows *rows, size_t row); /* TASK columns */
-    void (*missing)(HttpRequest *r, Id id); /* no such row; or stored for certain, and cannot be read now */
+    void (*missing)(HttpRequest *r, Id id);                /* no such row; or stored, and deleted since */
     void (*refused)(HttpRequest *r, const DbReply *reply); /* this very item, and not stored */
     void (*gave_up)(HttpRequest *r, bool lost);            /* lost: it may be stored all the same */
 } GroupOps;
 
 typedef struct Groups Groups;
 
-int groups_new(Groups **ret, sd_event *event, Link *link, const GroupOps *ops);
-Groups *groups_free(Groups *g); /* the link must be free before; what is left is answered by gave_up() */
+int groups_new(Groups **ret, sd_event *event, Link *const links[], size_t n_links, const GroupOps *ops);
+Groups *groups_free(Groups *g); /* the links must be free before; what is left is answered by gave_up() */
 void groups_freep(Groups **g);
 
 /* Adds a request to the next group; takes task over. Answers it itself, 503, when the link cannot be used or
@@ -45,5 +47,5 @@ void groups_add(Groups *g, HttpRequest *r, Id id, TaskNew *task);
 /* Sends what may be sent now. */
 void groups_flush(Groups *g);
 
-/* The link can be used again, or cannot any more. */
+/* One of the links can be used again, or cannot any more. */
 void groups_link_changed(Groups *g);

@@ -13,7 +13,7 @@ typedef struct Id {
 #define ID_TEXT_SIZE 37 /* 36 characters and NUL */
 
 /* A new id, which sorts behind every earlier one of this process, even when the clock was set back. Never
- * fails: libuuid falls back on a weaker source by itself. */
+ * fails. */
 Id id_new(void);
 
 /* The 8-4-4-4-12 form, hexadecimal digits in either case, any version. -EINVAL. */

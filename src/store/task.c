@@ -178,11 +178,7 @@ const char *task_row_value(const DbRows *rows, size_t row, unsigned first, const
 
 enum { SUBMIT_PARAMS = 10 };
 
-static const DbStatement submit_group = {
-    .name = "submit_group",
-    .sql = "SELECT pgmill.submit_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-    .params = SUBMIT_PARAMS,
-};
+#define SUBMIT_GROUP "SELECT pgmill.submit_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 
 static const DbStatement wake = { .name = "wake", .sql = "SELECT pgmill.wake($1, $2, $3)", .params = 3 };
 
@@ -237,13 +233,20 @@ static void submit_wake(Db *db, const char *const literals[static SUBMIT_PARAMS]
         (void) db_sync(db, NULL, NULL);
 }
 
+/* The second function is given the first one's result only so that it runs after it. */
 int task_submit_group(Db *db, TaskNew *const tasks[], size_t n, DbCallback callback, void *userdata) {
+    static const DbStatement statement = {
+        .name = "submit_group",
+        .sql = "SELECT " TASK_COLUMNS " FROM (" SUBMIT_GROUP "::text AS done) s "
+               "CROSS JOIN LATERAL pgmill.read_group($1, s.done)",
+        .params = SUBMIT_PARAMS,
+    };
     Buf p[SUBMIT_PARAMS] = {};
     const char *literals[SUBMIT_PARAMS];
 
     int r = submit_params(tasks, n, p, literals);
     if (r >= 0)
-        r = db_call(db, &submit_group, literals, callback, userdata);
+        r = db_call(db, &statement, literals, callback, userdata);
     if (r >= 0)
         submit_wake(db, literals);
     params_done(p);
@@ -275,13 +278,14 @@ int task_submit_keyed(
 }
 
 int task_submit(Db *db, const TaskNew *task, DbOutcome *ret_outcome, char **ret_error) {
+    static const DbStatement statement = { .name = "submit", .sql = SUBMIT_GROUP, .params = SUBMIT_PARAMS };
     TaskNew *const tasks[] = { (TaskNew *) task };
     Buf p[SUBMIT_PARAMS] = {};
     const char *literals[SUBMIT_PARAMS];
 
     int r = submit_params(tasks, 1, p, literals);
     if (r >= 0)
-        r = db_query(db, &submit_group, literals, NULL, ret_outcome, ret_error);
+        r = db_query(db, &statement, literals, NULL, ret_outcome, ret_error);
     if (r >= 0)
         r = db_query(db, &wake, (const char *[]){ literals[1], literals[2], literals[0] }, NULL, ret_outcome,
             ret_error);
@@ -309,7 +313,7 @@ int task_read_group(Db *db, const Id ids[], size_t n, DbCallback callback, void 
     return r;
 }
 
-/* The second function is given the first one's verdict only so that it runs after it, and sees what it did. */
+/* As with task_submit_group(): what was done, then what is there. */
 #define STEER(verb)                                                                    \
     "SELECT verdict, " TASK_COLUMNS " FROM (SELECT pgmill." verb "($1) AS verdict) v " \
     "LEFT JOIN LATERAL pgmill.read($1, verdict) ON true"

@@ -71,7 +71,8 @@ void task_new_freep(TaskNew **t);
 
 /*
  * One transaction for n tasks. The callback comes once, after the durable commit: DB_OK all are stored (those
- * that a former sending had stored already included), DB_INVALID one of them was refused and none is stored.
+ * that a former sending had stored already included), with rows as of task_read_group(); DB_INVALID one of them was
+ * refused and none is stored.
  * Then wakes sleeping workers, in a transaction of its own. Errors: -ENOTCONN, -ENOMEM.
  */
 int task_submit_group(Db *db, TaskNew *const tasks[], size_t n, DbCallback callback, void *userdata);
