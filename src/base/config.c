@@ -197,7 +197,7 @@ static int load_file(Config *c, const char *path) {
     if (r >= 0 || (r == -ENOENT && !path))
         return 0;
     if (r == -EBADMSG)
-        log_error("%s:%u: neither [Section] nor Key=Value, or too long a line", state.path, line);
+        log_error("%s:%u: neither [Section] nor Key=Value, too long a line, or not text", state.path, line);
     else if (r != -ECANCELED)
         log_error_errno(r, "%s: %m", state.path);
     return r == -ENOMEM ? r : -EBADMSG;

@@ -38,6 +38,8 @@ static char *read_line(char *buffer, int size, void *stream) {
 static int on_entry(void *userdata, const char *section, const char *key, const char *value) {
     Reader *reader = userdata;
 
+    if (reader->error < 0)
+        return 0; /* libinih goes on to the end */
     reader->error = reader->entry(reader->userdata, reader->line, section, key, value);
     if (reader->error < 0)
         reader->bad_line = reader->line;
@@ -53,6 +55,16 @@ static int read_stream(Reader *reader, unsigned *ret_line) {
     return r == 0 ? 0 : r < 0 ? -ENOMEM : -EBADMSG;
 }
 
+static unsigned line_of(const char *text, const char *at) {
+    unsigned line = 1;
+
+    while ((text = memchr(text, '\n', (size_t) (at - text)))) {
+        text++;
+        line++;
+    }
+    return line;
+}
+
 int ini_read_text(const char *text, size_t len, IniEntry entry, void *userdata, unsigned *ret_line) {
     Reader reader = { .entry = entry, .userdata = userdata };
 
@@ -61,8 +73,11 @@ int ini_read_text(const char *text, size_t len, IniEntry entry, void *userdata, 
         return -EFBIG;
     if (len == 0)
         return 0;
-    if (memchr(text, '\0', len))
+    const char *nul = memchr(text, '\0', len);
+    if (nul) {
+        *ret_line = line_of(text, nul);
         return -EBADMSG;
+    }
     reader.file = fmemopen((char *) text, len, "r");
     if (!reader.file)
         return -errno;

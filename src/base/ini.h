@@ -8,7 +8,8 @@
 
 /*
  * entry is called for each assignment; it returns 0, or a negative errno that ends the reading.
- * Errors: errno of opening and reading; -EBADMSG a line that is none of these, *ret_line says which;
+ * Errors: errno of opening and reading; -EBADMSG a line that is none of these, is too long or holds a NUL,
+ * *ret_line says which;
  * -EFBIG over 64 KiB.
  */
 typedef int (*IniEntry)(

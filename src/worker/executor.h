@@ -8,6 +8,7 @@
 #include "base/util.h"
 
 typedef struct Run Run;
+typedef struct Handler Handler;
 
 /* What is known of an attempt when it is over. */
 typedef struct RunExit {
@@ -19,6 +20,8 @@ typedef struct RunExit {
 
 typedef struct Executor {
     const char *name;
+    /* The key that a handler of this mode must have and this one has not, or NULL. */
+    const char *(*missing)(const Handler *handler);
     /* Begins the attempt. It ends by run_exited(), later and exactly once. Errors: negative errno, nothing runs. */
     int (*start)(Run *run, sd_event *event, char *const argv[]);
     /* Ends it: ask (SIGTERM), or do not ask (SIGKILL). */

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * Handler files: how this host runs the tasks of a name. NAME.conf in the first folder that has it, with drop-ins
- * NAME.conf.d/ *.conf from all of them, in unit-file manners.
+ * Handler files: how this host runs the tasks of a name, in unit-file manners (systemd.unit(5)). NAME.conf of the first
+ * folder that has it, then the drop-ins NAME.conf.d/ *.conf of all folders, by file name, of each name the first
+ * folder's. A link to /dev/null masks a file. A later assignment wins, an empty one goes back to the default.
  *
  *   [Task]
  *   Exec=/usr/bin/convert-video --quiet     absolute path, fixed arguments, "double quotes" around blanks; no shell
  *   Mode=oneshot                            the executor, by name
- *   Timeout=10min                           of an attempt; infinity unless told
- *   MaxAttempts=5                           3 unless told
+ *   Concurrency=4                           tasks at once on this worker; infinity: as many as it has slots
+ *   Timeout=10min                           of an attempt; infinity
+ *   MaxAttempts=5                           1 to 1000
  *   Backoff=exponential 1s 1h               or: fixed 10s
  */
 #include "base/util.h"
@@ -19,20 +21,30 @@ typedef struct Backoff {
     uint64_t first_usec, max_usec;
 } Backoff;
 
-typedef struct Handler {
-    char *name;
+/* Read-only once loaded. Whoever runs by one keeps a reference, so a reload takes nothing from what runs. */
+struct Handler {
+    unsigned refs;
+    char *name, *path; /* path: the file that says so, drop-ins apart */
+
+    /* the keys, see handler_keys.c */
     char **argv;
     const Executor *executor;
+    uint64_t concurrency;  /* UINT64_MAX: no limit of its own */
     uint64_t timeout_usec; /* UINT64_MAX: none */
     int max_attempts;
     Backoff backoff;
-} Handler;
+};
+
+Handler *handler_ref(Handler *h);
+Handler *handler_unref(Handler *h); /* returns NULL; NULL is fine */
+void handler_unrefp(Handler **h);
 
 /* All handlers of this host, sorted by name; names and tries in parallel, as store/worker.h wants them. */
 typedef struct Handlers {
-    Handler *list;
+    Handler **list;
     size_t n;
-    char **names; /* NULL-terminated, point into list */
+    size_t unusable; /* files that were left out */
+    char **names;    /* NULL-terminated, point into list */
     int *tries;
 } Handlers;
 
@@ -42,7 +54,15 @@ typedef struct Handlers {
  */
 int handlers_load(char *const *path, Handlers *ret);
 void handlers_done(Handlers *h);
-const Handler *handlers_find(const Handlers *h, const char *name);
+Handler *handlers_find(const Handlers *h, const char *name);
 
 /* Microseconds to wait after the given attempt (1: the first) failed, jittered to between half and all of it. */
 uint64_t backoff_delay(const Backoff *b, unsigned attempt);
+
+/* ---- handler_keys.c: what may stand in a file ---- */
+
+/* Every key at its default. -ENOMEM. */
+int handler_set_defaults(Handler *h);
+/* -ENOENT: there is no such key. -EINVAL: no such value, *ret_rule says what it must be. -ENOMEM. */
+int handler_set(Handler *h, const char *key, const char *value, const char **ret_rule);
+void handler_free_keys(Handler *h);

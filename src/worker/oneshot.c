@@ -255,6 +255,10 @@ static int oneshot_start(Run *run, sd_event *event, char *const argv[]) {
     return r;
 }
 
+static const char *oneshot_missing(const Handler *handler) {
+    return handler->argv ? NULL : "Exec";
+}
+
 static void oneshot_stop(Run *run, bool ask) {
     Execution *x = run->execution;
 
@@ -268,6 +272,7 @@ static void oneshot_done(Run *run) {
 
 const Executor executor_oneshot = {
     .name = "oneshot",
+    .missing = oneshot_missing,
     .start = oneshot_start,
     .stop = oneshot_stop,
     .done = oneshot_done,

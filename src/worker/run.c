@@ -43,6 +43,7 @@ Run *run_free(Run *run) {
     if (run->executor)
         run->executor->done(run);
     sd_event_source_disable_unref(run->timer);
+    handler_unref(run->handler);
     buf_done(&run->output);
     buf_done(&run->tail);
     free(run->queue);
@@ -254,10 +255,11 @@ static int on_timeout(_unused_ sd_event_source *s, _unused_ uint64_t usec, void 
     return 0;
 }
 
-void run_start(Run *run, sd_event *event, const Handler *handler) {
+void run_start(Run *run, sd_event *event, Handler *handler) {
     RunExit exit = {};
 
     run->event = event;
+    run->handler = handler_ref(handler);
     run->executor = handler->executor;
     run->backoff = handler->backoff;
     if (run->timeout_usec == UINT64_MAX)

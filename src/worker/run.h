@@ -30,6 +30,7 @@ struct Run {
 
     /* this process only */
     RunState state;
+    Handler *handler; /* it began with; outlives a reload */
     const Executor *executor;
     Backoff backoff;
     void *execution; /* the executor's */
@@ -58,7 +59,7 @@ Run *run_free(Run *run); /* returns NULL; a program that still runs is killed */
 void run_freep(Run **run);
 
 /* Starts the attempt, or ends it at once when that fails: on_end comes either way, later, from the loop or now. */
-void run_start(Run *run, sd_event *event, const Handler *handler);
+void run_start(Run *run, sd_event *event, Handler *handler);
 
 /* Ends it: ask first and kill after its grace, or kill at once. */
 void run_stop(Run *run, bool ask);

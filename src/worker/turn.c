@@ -263,7 +263,7 @@ static void start_claimed(Worker *w) {
         Run *run = w->runs[i];
         if (run->state != RUN_CLAIMED)
             continue;
-        const Handler *handler = handlers_find(&w->handlers, run->name);
+        Handler *handler = handlers_find(&w->handlers, run->name);
         if (handler && !w->draining)
             run_start(run, w->event, handler);
         else

@@ -143,12 +143,36 @@ def test_one_bad_handler_file_does_not_hide_the_others(mill: Mill) -> None:
     mill.conf("none")
     (mill.tasks / "garbage.conf").write_text("what is this\n")
     (mill.tasks / "bad name.conf").write_text("[Task]\nExec=/bin/true\n")
+    (mill.tasks / "binary.conf").write_bytes(b"[Task]\nExec=/bin/\0true\n")
+    (mill.tasks / "dangling.conf").symlink_to("nowhere")
+    (mill.tasks / "masked.conf").symlink_to("/dev/null")
+    mill.conf("two", Mode="hover", Timeout="soon")
     worker = mill.start()
     for line in ("good.conf:3: there is no Colour=", "relative.conf:2: Exec=bin/true: must be",
                  "mode.conf:3: Mode=hover: must be", "none.conf: has no Exec=", "garbage.conf:1: neither",
-                 "bad name.conf: the file is not named", "1 handlers"):
+                 "bad name.conf: the file is not named", "binary.conf:2: neither", "dangling.conf: it is a link",
+                 "two.conf:2: Mode=hover", "two.conf:3: Timeout=soon", "1 handlers"):
         assert line in worker.log, worker.log
+    assert "masked" not in worker.log
     mill.ended(mill.submit("good"))
+
+
+def test_files_and_drop_ins_of_the_first_folder_count(mill: Mill) -> None:
+    vendor = mill.folder / "vendor"
+    for folder in (vendor, vendor / "t.conf.d", mill.tasks / "t.conf.d", vendor / "off.conf.d"):
+        folder.mkdir()
+    (vendor / "t.conf").write_text("[Task]\nExec=/bin/false\n")
+    (vendor / "t.conf.d" / "20.conf").write_text("[Task]\nExec=/bin/echo vendor\n")
+    (vendor / "t.conf.d" / "10.conf").write_text("[Task]\nExec=\n")
+    (mill.tasks / "t.conf.d" / "10.conf").write_text("[Task]\nMaxAttempts=7\n")
+    (mill.tasks / "t.conf.d" / "15.conf").write_text("[Task]\nMaxAttempts=\nExec=/bin/echo own\n")
+    mill.conf("t", Exec="/bin/false", MaxAttempts="9")
+    (vendor / "off.conf").write_text("[Task]\nExec=/bin/true\n")
+    (mill.tasks / "off.conf").symlink_to("/dev/null")
+    worker = mill.start("w", "--tasks", f"{mill.tasks}:{vendor}")
+    task = mill.ended(mill.submit("t"))
+    assert (task["result"], task["max_attempts"]) == ("vendor", 3)
+    worker.wait_log("1 handlers")
 
 
 def test_a_drop_in_overrides_and_a_reload_reads_it(mill: Mill) -> None:

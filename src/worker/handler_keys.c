@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The keys of handler files: one row each in keys[]. A key of a known sort of value is a field of Handler and a row.
+ */
+#include <stdio.h>
+
+#include "base/config.h"
+#include "base/time.h"
+#include "store/task.h"
+#include "worker/handler.h"
+
+#define ARGUMENTS_MAX 64
+
+/* ---- sorts of values: each reads text into a field of its type; -EINVAL, -ERANGE: no such value, -ENOMEM ---- */
+
+/* One word of a command line: up to a blank, or between double quotes with \" and \\ inside. 1: word, 0: end. */
+static int next_word(const char **p, Buf *word) {
+    const char *s = *p + strspn(*p, " \t");
+    bool quoted = false;
+
+    buf_clear(word);
+    if (!*s)
+        return 0;
+    for (; *s && (quoted || !strchr(" \t", *s)); s++) {
+        if (*s == '"')
+            quoted = !quoted;
+        else if (quoted && *s == '\\' && (s[1] == '"' || s[1] == '\\'))
+            buf_putc(word, *++s);
+        else
+            buf_putc(word, *s);
+    }
+    *p = s;
+    if (quoted)
+        return -EINVAL;
+    return buf_error(word) < 0 ? -ENOMEM : 1;
+}
+
+/* char **: NULL for no text at all. */
+static int read_command(void *field, const char *value) {
+    _cleanup_(buf_done) Buf word = {};
+    char **argv = calloc(ARGUMENTS_MAX + 1, sizeof(char *));
+    size_t n = 0;
+    int r;
+
+    if (!argv)
+        return -ENOMEM;
+    while ((r = next_word(&value, &word)) > 0) {
+        r = n == ARGUMENTS_MAX ? -EINVAL : string_replace(&argv[n++], word.data ? word.data : "");
+        if (r < 0)
+            break;
+    }
+    if (r == 0 && n > 0 && argv[0][0] != '/')
+        r = -EINVAL;
+    if (r < 0 || n == 0)
+        argv = config_list_free(argv);
+    if (r < 0)
+        return r;
+    config_list_free(*(char ***) field);
+    *(char ***) field = argv;
+    return 0;
+}
+
+static int read_mode(void *field, const char *value) {
+    const Executor *executor = executor_find(value);
+
+    if (!executor)
+        return -EINVAL;
+    *(const Executor **) field = executor;
+    return 0;
+}
+
+/* uint64_t, microseconds; UINT64_MAX: infinity. */
+static int read_span(void *field, const char *value) {
+    uint64_t usec;
+    int r = time_parse_span(value, &usec);
+
+    if (r < 0 || usec == 0)
+        return -EINVAL;
+    *(uint64_t *) field = usec;
+    return 0;
+}
+
+/* uint64_t, at least 1; UINT64_MAX: infinity. */
+static int read_count(void *field, const char *value) {
+    uint64_t n = UINT64_MAX;
+
+    if (!streq(value, "infinity") && (parse_uint(value, 1000000, &n) < 0 || n == 0))
+        return -EINVAL;
+    *(uint64_t *) field = n;
+    return 0;
+}
+
+static int read_attempts(void *field, const char *value) {
+    uint64_t n;
+
+    if (parse_uint(value, TASK_ATTEMPTS_MAX, &n) < 0 || n == 0)
+        return -EINVAL;
+    *(int *) field = (int) n;
+    return 0;
+}
+
+static int read_backoff(void *field, const char *value) {
+    char kind[16], first[32], max[32];
+    int n = sscanf(value, "%15s %31s %31s", kind, first, max);
+    Backoff b = { .fixed = n == 2 && streq(kind, "fixed") };
+
+    if (!b.fixed && (n != 3 || !streq(kind, "exponential")))
+        return -EINVAL;
+    if (time_parse_span(first, &b.first_usec) < 0 || time_parse_span(b.fixed ? first : max, &b.max_usec) < 0)
+        return -EINVAL;
+    if (b.max_usec < b.first_usec || b.max_usec > 366 * 86400 * USEC_PER_SEC)
+        return -EINVAL;
+    *(Backoff *) field = b;
+    return 0;
+}
+
+/* ---- the keys ---- */
+
+#define FIELD(name) offsetof(Handler, name)
+
+static const struct {
+    const char *key;
+    int (*read)(void *field, const char *value);
+    size_t offset;
+    const char *value; /* the default */
+    const char *rule;  /* "must be …" */
+} keys[] = {
+    { "Exec", read_command, FIELD(argv), "", "an absolute path and at most 63 arguments" },
+    { "Mode", read_mode, FIELD(executor), "oneshot", "oneshot" },
+    { "Concurrency", read_count, FIELD(concurrency), "infinity", "a number from 1 to 1000000, or infinity" },
+    { "Timeout", read_span, FIELD(timeout_usec), "infinity", "a span of time like 10min, or infinity" },
+    { "MaxAttempts", read_attempts, FIELD(max_attempts), "3", "a number from 1 to 1000" },
+    { "Backoff", read_backoff, FIELD(backoff), "exponential 1s 1h",
+        "\"exponential FIRST MAX\" or \"fixed TIME\", spans of time" },
+};
+
+static int key_set(Handler *h, size_t i, const char *value) {
+    return keys[i].read((char *) h + keys[i].offset, *value ? value : keys[i].value);
+}
+
+int handler_set_defaults(Handler *h) {
+    int r = 0;
+
+    for (size_t i = 0; i < ELEMENTS(keys) && r >= 0; i++)
+        r = key_set(h, i, "");
+    return r;
+}
+
+int handler_set(Handler *h, const char *key, const char *value, const char **ret_rule) {
+    for (size_t i = 0; i < ELEMENTS(keys); i++) {
+        if (!streq(keys[i].key, key))
+            continue;
+        int r = key_set(h, i, value);
+        *ret_rule = keys[i].rule;
+        return r == -ERANGE ? -EINVAL : r;
+    }
+    return -ENOENT;
+}
+
+void handler_free_keys(Handler *h) {
+    h->argv = config_list_free(h->argv);
+}
