@@ -15,6 +15,7 @@ static const Verb *const verbs[] = {
     &api_verb,
     &openapi_verb,
     &worker_verb,
+    &handlers_verb,
     &token_verb,
     &migrate_verb,
     &submit_verb,

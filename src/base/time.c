@@ -250,6 +250,22 @@ int time_parse_span(const char *s, uint64_t *ret_usec) {
     return 0;
 }
 
+const char *time_format_span(uint64_t usec, char buf[static TIME_SPAN_SIZE]) {
+    static const char *const units[] = { "d", "h", "min", "s", "ms", "us" };
+    size_t i = 0;
+
+    while (usec % span_unit(units[i], strlen(units[i])) != 0)
+        i++;
+    if (usec == UINT64_MAX)
+        (void) snprintf(buf, TIME_SPAN_SIZE, "infinity");
+    else if (usec == 0)
+        (void) snprintf(buf, TIME_SPAN_SIZE, "0");
+    else
+        (void) snprintf(buf, TIME_SPAN_SIZE, "%ju%s",
+            (uintmax_t) (usec / span_unit(units[i], strlen(units[i]))), units[i]);
+    return buf;
+}
+
 uint64_t time_now_boottime(void) {
     struct timespec now = {};
 

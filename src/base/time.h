@@ -23,5 +23,9 @@ const char *time_format(int64_t usec, char buf[static TIME_TEXT_SIZE]);
  * and years, whose length varies, are none. -EINVAL, -ERANGE. */
 int time_parse_span(const char *s, uint64_t *ret_usec);
 
+#define TIME_SPAN_SIZE 32
+/* A span as time_parse_span() reads it back, in the largest unit that leaves no rest: "90s", "2h". Returns buf. */
+const char *time_format_span(uint64_t usec, char buf[static TIME_SPAN_SIZE]);
+
 /* CLOCK_BOOTTIME, which goes on while the machine sleeps. */
 uint64_t time_now_boottime(void);

@@ -5,4 +5,5 @@
  */
 #include "base/verb.h"
 
-extern const Verb worker_verb; /* pgmill worker */
+extern const Verb worker_verb;   /* pgmill worker */
+extern const Verb handlers_verb; /* pgmill handlers */
