@@ -21,6 +21,9 @@ static const Verb *const verbs[] = {
     &submit_verb,
     &show_verb,
     &list_verb,
+    &queues_verb,
+    &workers_verb,
+    &stats_verb,
     &version_verb,
 };
 

@@ -5,11 +5,20 @@
 
 #include "base/util.h"
 
+/* What is shown, each with one parameter. */
+static const DbStatement views[] = {
+    [ADMIN_QUEUES] = { "show_queues", "SELECT verdict, shown FROM pgmill.show_queues($1)", 1 },
+    [ADMIN_WORKERS] = { "show_workers", "SELECT verdict, shown FROM pgmill.show_workers($1)", 1 },
+    [ADMIN_STATS] = { "show_stats", "SELECT verdict, shown FROM pgmill.show_stats($1)", 1 },
+};
+
+int admin_view(Db *db, AdminView view, const char *only, DbRows **ret_rows, char **ret_error) {
+    const char *parameter = view == ADMIN_STATS ? PGMILL_VERSION : only;
+    return db_query(db, &views[view], &parameter, ret_rows, NULL, ret_error);
+}
+
 int admin_queues(Db *db, const char *name, DbCallback callback, void *userdata) {
-    static const DbStatement statement = {
-        .name = "show_queues", .sql = "SELECT verdict, shown FROM pgmill.show_queues($1)", .params = 1
-    };
-    return db_call(db, &statement, &name, callback, userdata);
+    return db_call(db, &views[ADMIN_QUEUES], &name, callback, userdata);
 }
 
 int admin_queue_put(
@@ -32,10 +41,8 @@ int admin_queue_pause(Db *db, const char *name, bool paused, DbCallback callback
 }
 
 int admin_workers(Db *db, const Id *worker, DbCallback callback, void *userdata) {
-    static const DbStatement statement = {
-        .name = "show_workers", .sql = "SELECT verdict, shown FROM pgmill.show_workers($1)", .params = 1
-    };
-    return db_call(db, &statement, (const char *[]){ worker ? ID_TEXT(*worker) : NULL }, callback, userdata);
+    return db_call(
+        db, &views[ADMIN_WORKERS], (const char *[]){ worker ? ID_TEXT(*worker) : NULL }, callback, userdata);
 }
 
 int admin_worker_quiet(Db *db, Id worker, DbCallback callback, void *userdata) {
@@ -46,10 +53,7 @@ int admin_worker_quiet(Db *db, Id worker, DbCallback callback, void *userdata) {
 }
 
 int admin_stats(Db *db, DbCallback callback, void *userdata) {
-    static const DbStatement statement = {
-        .name = "show_stats", .sql = "SELECT verdict, shown FROM pgmill.show_stats($1)", .params = 1
-    };
-    return db_call(db, &statement, (const char *[]){ PGMILL_VERSION }, callback, userdata);
+    return db_call(db, &views[ADMIN_STATS], (const char *[]){ PGMILL_VERSION }, callback, userdata);
 }
 
 int admin_metrics(Db *db, DbCallback callback, void *userdata) {

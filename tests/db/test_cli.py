@@ -6,6 +6,8 @@ import subprocess
 
 import pytest
 
+from .conftest import Mill
+
 
 def run(pgmill: str, database: str, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
     verb, *rest = arguments
@@ -37,6 +39,7 @@ def test_submit_show_and_list(pgmill: str, database: str) -> None:
     (["show", "00000000-0000-0000-0000-000000000000"], 66, "There is no task"),
     (["list", "--status", "HAPPY"], 64, "none of SCHEDULED"),
     (["list", "--limit", "0"], 64, "--limit"),
+    (["queues", "mail"], 64, "options only"),
 ])
 def test_bad_input_is_named(pgmill: str, database: str, arguments: list[str], status: int, complaint: str) -> None:
     ended = run(pgmill, database, *arguments)
@@ -47,7 +50,31 @@ def test_no_database_is_said(pgmill: str) -> None:
     assert run(pgmill, "host=/nonexistent", "list").returncode == 69
 
 
-@pytest.mark.parametrize("verb", ["api", "worker", "migrate", "submit", "show", "list", "version"])
+@pytest.mark.parametrize("verb", ["api", "worker", "migrate", "submit", "show", "list", "queues", "workers", "stats",
+                                  "version"])
 def test_every_verb_has_help(pgmill: str, verb: str) -> None:
     ended = subprocess.run([pgmill, verb, "--help"], capture_output=True, text=True)
     assert ended.returncode == 0 and f"pgmill {verb}" in ended.stdout and "--config=FILE" in ended.stdout
+
+
+def test_queues_workers_and_stats_are_shown(pgmill: str, database: str, mill: Mill) -> None:
+    worker = mill.worker(["t"])
+    mill.submit("t", queue="mail")
+    mill.submit("t")
+    worker.claim(1)
+    title, default, mail = run(pgmill, database, "queues").stdout.splitlines()
+    assert title.split()[:3] == ["QUEUE", "AVAILABLE", "RUNNING"]
+    assert default.split()[:3] == ["default", "0", "1"] and mail.split()[:3] == ["mail", "1", "0"]
+    assert title.index("AVAILABLE") == mail.index("1")
+    [shown] = [json.loads(line) for line in run(pgmill, database, "workers", "--json").stdout.splitlines()]
+    assert (shown["id"], shown["queues"], shown["running"]) == (str(worker.id), ["default"], 1)
+    assert f"{worker.id}" in run(pgmill, database, "workers").stdout.splitlines()[1]
+    stats = dict(line.split() for line in run(pgmill, database, "stats").stdout.splitlines())
+    assert (stats["tasks.RUNNING"], stats["tasks.AVAILABLE"], stats["workers"]) == ("1", "1", "1")
+    assert json.loads(run(pgmill, database, "stats", "--json").stdout)["submitted"] == 2
+
+
+def test_what_a_terminal_would_obey_is_not_printed(pgmill: str, database: str, mill: Mill) -> None:
+    worker = mill.worker()
+    mill.db.execute("UPDATE pgmill.workers SET host = E'a\\x1b[2Jb' WHERE id = %s", [worker.id])
+    assert "a?[2Jb" in run(pgmill, database, "workers").stdout
