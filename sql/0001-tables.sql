@@ -25,6 +25,7 @@ CREATE TABLE pgmill.tasks (
   priority     pgmill.priority NOT NULL,
   state        pgmill.state NOT NULL DEFAULT 'ready',
   attempt      int NOT NULL DEFAULT 0,          -- blamed runs, the running one included
+  deferrals    int NOT NULL DEFAULT 0,          -- runs in a row that put it off without blame
   max_attempts int CHECK (max_attempts BETWEEN 1 AND 1000),  -- NULL: the handler's, filled in at the claim
   ready        boolean NOT NULL DEFAULT true,   -- state = 'ready' and not paused: may be claimed
   unique_held  boolean NOT NULL DEFAULT false,  -- unfinished, and has a unique_key
@@ -37,7 +38,7 @@ CREATE TABLE pgmill.tasks (
                CHECK (octet_length(unique_key) BETWEEN 1 AND 200 AND unique_key !~ '[\x01-\x1f\x7f]'),
   payload      jsonb NOT NULL,
   result       jsonb,
-  errors       jsonb NOT NULL DEFAULT '[]'      -- one object per blamed attempt
+  errors       jsonb NOT NULL DEFAULT '[]'      -- one object per blamed attempt: pgmill.errors_add()
 ) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.05);
 
 CREATE INDEX tasks_ready ON pgmill.tasks (queue, priority, due_at, id) WHERE ready;

@@ -92,10 +92,10 @@ $$;
 
 -- What the worker holds and does not know yet: the rest of a claim's answer, without the queue's lock.
 CREATE OR REPLACE FUNCTION pgmill.claimed_tasks(worker uuid, known uuid[])
-RETURNS TABLE (id uuid, claim_no bigint, queue text, name text, attempt int, max_attempts int, timeout float8,
-               payload text, started boolean)
+RETURNS TABLE (id uuid, claim_no bigint, queue text, name text, attempt int, max_attempts int, deferrals int,
+               timeout float8, payload text, started boolean)
 LANGUAGE sql STABLE AS $$
-  SELECT t.id, t.claim_no, t.queue, t.name, t.attempt, t.max_attempts, extract(epoch FROM t.timeout)::float8,
+  SELECT t.id, t.claim_no, t.queue, t.name, t.attempt, t.max_attempts, t.deferrals, extract(epoch FROM t.timeout)::float8,
          t.payload::text, u.n <= h.started
   FROM pgmill.heartbeats h CROSS JOIN LATERAL unnest(h.held) WITH ORDINALITY AS u (id, n)
   JOIN pgmill.tasks t ON t.id = u.id AND t.worker = h.worker AND t.state = 'running'

@@ -20,7 +20,19 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   END::pgmill.state
 $$;
 
--- Ends runs of one worker; arrays in parallel. error: an object for errors[], to which attempt, worker and time are
+-- One more entry for errors[], which stays bounded: the oldest make way beyond 100 entries or 256 KiB of text.
+CREATE OR REPLACE FUNCTION pgmill.errors_add(errors jsonb, entry jsonb) RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+  errors := errors || entry;
+  WHILE jsonb_array_length(errors) > 100 OR octet_length(errors::text) > 262144 AND jsonb_array_length(errors) > 1 LOOP
+    errors := errors - 0;
+  END LOOP;
+  RETURN errors;
+END
+$$;
+
+-- Ends runs of one worker; arrays in parallel. error: an object for errors[], to which attempt, worker and both times are
 -- added if the run is blamed, or NULL; delay: seconds until it is due again, NULL to keep its place. A row that
 -- another session holds is left for the next call. verdict:
 --   done      written
@@ -56,12 +68,13 @@ BEGIN
       unique_held = l.state = 'ready' AND t.unique_held,
       due_at      = CASE WHEN l.state = 'ready' THEN coalesce(l.again_at, t.due_at) ELSE t.due_at END,
       attempt     = t.attempt - l.unblamed::int,
+      deferrals   = CASE l.outcome WHEN 'deferred' THEN t.deferrals + 1 WHEN 'returned' THEN t.deferrals ELSE 0 END,
       started_at  = CASE WHEN l.unblamed AND t.attempt = 1 AND l.again_at IS NULL THEN NULL ELSE t.started_at END,
       finished_at = CASE WHEN l.state <> 'ready' THEN clock_timestamp() END,
       result      = l.result::jsonb,
-      errors      = CASE WHEN l.error IS NULL OR l.unblamed THEN t.errors ELSE t.errors || (jsonb_build_object(
-                      'attempt', t.attempt, 'worker', t.worker, 'at', pgmill.rfc3339(clock_timestamp())
-                    ) || l.error::jsonb) END
+      errors      = CASE WHEN l.error IS NULL OR l.unblamed THEN t.errors ELSE pgmill.errors_add(t.errors, jsonb_build_object(
+                      'attempt', t.attempt, 'worker', t.worker, 'started_at', pgmill.rfc3339(t.started_at),
+                      'at', pgmill.rfc3339(clock_timestamp())) || l.error::jsonb) END
     FROM locked l WHERE t.id = l.id
     RETURNING t.id, t.queue, l.state, l.outcome, l.wait, l.run, l.state <> 'ready' AND t.paused_at IS NOT NULL AS unpaused
   ), counted AS (

@@ -97,8 +97,9 @@ void worker_position_advance(ClaimPosition *position, const DbRows *claimed) {
 int worker_claimed_tasks(Db *db, Id worker, const char *known, DbCallback callback, void *userdata) {
     static const DbStatement statement = {
         .name = "claimed_tasks",
-        .sql = "SELECT id, claim_no, queue, name, attempt, max_attempts, timeout, payload, started "
-               "FROM pgmill.claimed_tasks($1, $2)",
+        .sql =
+            "SELECT id, claim_no, queue, name, attempt, max_attempts, deferrals, timeout, payload, started "
+            "FROM pgmill.claimed_tasks($1, $2)",
         .params = 2,
     };
     return db_send(db, &statement, (const char *[]){ ID_TEXT(worker), known }, callback, userdata);

@@ -243,10 +243,11 @@ Handler *handlers_find(const Handlers *h, const char *name) {
 }
 
 uint64_t backoff_delay(const Backoff *b, unsigned attempt) {
-    uint64_t delay = b->first_usec;
-
-    for (unsigned i = 1; !b->fixed && i < attempt && delay < b->max_usec; i++)
+    if (!b->exponential)
+        return b->steps[MIN(MAX(attempt, 1U), b->n) - 1];
+    uint64_t delay = b->steps[0];
+    for (unsigned i = 1; i < attempt && delay > 0 && delay < b->steps[1]; i++)
         delay *= 2;
-    delay = MIN(delay, b->max_usec);
+    delay = MIN(delay, b->steps[1]);
     return delay / 2 + (delay > 1 ? random_u32() * (delay / 2) / UINT32_MAX : 0);
 }

@@ -11,14 +11,18 @@
  *   Concurrency=4                           tasks at once on this worker; infinity: as many as it has slots
  *   Timeout=10min                           of an attempt; infinity
  *   MaxAttempts=5                           1 to 1000
- *   Backoff=exponential 1s 1h               or: fixed 10s
+ *   DeferMax=100                            exits of 75 in a row that are not counted as attempts; infinity
+ *   Backoff=exponential 1s 1h               doubles, jittered; or: fixed 10s; or a list, whose last repeats: 1s 10s 1min
  */
 #include "base/util.h"
 #include "worker/executor.h"
 
+#define BACKOFF_STEPS_MAX 16
+
 typedef struct Backoff {
-    bool fixed;
-    uint64_t first_usec, max_usec;
+    uint64_t steps[BACKOFF_STEPS_MAX]; /* microseconds; the last one repeats */
+    unsigned n;
+    bool exponential; /* two steps: the first, doubled up to the second */
 } Backoff;
 
 /* Read-only once loaded. Whoever runs by one keeps a reference, so a reload takes nothing from what runs. */
@@ -32,6 +36,7 @@ struct Handler {
     uint64_t concurrency;  /* UINT64_MAX: no limit of its own */
     uint64_t timeout_usec; /* UINT64_MAX: none */
     int max_attempts;
+    uint64_t defer_max; /* UINT64_MAX: no limit */
     Backoff backoff;
 };
 
@@ -56,7 +61,8 @@ int handlers_load(char *const *path, Handlers *ret);
 void handlers_done(Handlers *h);
 Handler *handlers_find(const Handlers *h, const char *name);
 
-/* Microseconds to wait after the given attempt (1: the first) failed, jittered to between half and all of it. */
+/* Microseconds to wait after the given attempt (1: the first) failed; exponential ones are jittered to between half and
+ * all of it, so that tasks which failed together do not come back together. */
 uint64_t backoff_delay(const Backoff *b, unsigned attempt);
 
 /* ---- handler_keys.c: what may stand in a file ---- */

@@ -2,14 +2,13 @@
 /*
  * The keys of handler files: one row each in keys[]. A key of a known sort of value is a field of Handler and a row.
  */
-#include <stdio.h>
-
 #include "base/config.h"
 #include "base/time.h"
 #include "store/task.h"
 #include "worker/handler.h"
 
-#define ARGUMENTS_MAX 64
+#define ARGUMENTS_MAX    64
+#define BACKOFF_MAX_USEC (366 * 86400 * USEC_PER_SEC)
 
 /* ---- sorts of values: each reads text into a field of its type; -EINVAL, -ERANGE: no such value, -ENOMEM ---- */
 
@@ -99,16 +98,32 @@ static int read_attempts(void *field, const char *value) {
     return 0;
 }
 
-static int read_backoff(void *field, const char *value) {
-    char kind[16], first[32], max[32];
-    int n = sscanf(value, "%15s %31s %31s", kind, first, max);
-    Backoff b = { .fixed = n == 2 && streq(kind, "fixed") };
+static int read_steps(Backoff *b, const char *value) {
+    _cleanup_(buf_done) Buf word = {};
+    int r;
 
-    if (!b.fixed && (n != 3 || !streq(kind, "exponential")))
-        return -EINVAL;
-    if (time_parse_span(first, &b.first_usec) < 0 || time_parse_span(b.fixed ? first : max, &b.max_usec) < 0)
-        return -EINVAL;
-    if (b.max_usec < b.first_usec || b.max_usec > 366 * 86400 * USEC_PER_SEC)
+    while ((r = next_word(&value, &word)) > 0)
+        if (b->n == BACKOFF_STEPS_MAX || time_parse_span(word.data ? word.data : "", &b->steps[b->n]) < 0 ||
+            b->steps[b->n++] > BACKOFF_MAX_USEC)
+            return -EINVAL;
+    return r < 0 ? r : b->n == 0 ? -EINVAL : 0;
+}
+
+/* Backoff: a kind and its steps; without a kind a list of them. */
+static int read_backoff(void *field, const char *value) {
+    const char *rest = value;
+    _cleanup_(buf_done) Buf kind = {};
+    Backoff b = {};
+
+    int r = next_word(&rest, &kind);
+    if (r <= 0)
+        return r < 0 ? r : -EINVAL;
+    bool fixed = streq(kind.data ? kind.data : "", "fixed");
+    b.exponential = streq(kind.data ? kind.data : "", "exponential");
+    r = read_steps(&b, fixed || b.exponential ? rest : value);
+    if (r < 0)
+        return r;
+    if ((fixed && b.n != 1) || (b.exponential && (b.n != 2 || b.steps[1] < b.steps[0])))
         return -EINVAL;
     *(Backoff *) field = b;
     return 0;
@@ -131,7 +146,8 @@ static const struct {
     { "Timeout", read_span, FIELD(timeout_usec), "infinity", "a span of time like 10min, or infinity" },
     { "MaxAttempts", read_attempts, FIELD(max_attempts), "3", "a number from 1 to 1000" },
     { "Backoff", read_backoff, FIELD(backoff), "exponential 1s 1h",
-        "\"exponential FIRST MAX\" or \"fixed TIME\", spans of time" },
+        "\"exponential FIRST MAX\", \"fixed TIME\" or a list of at most 16 times like \"1s 10s 1min\"" },
+    { "DeferMax", read_count, FIELD(defer_max), "100", "a number from 1 to 1000000, or infinity" },
 };
 
 static int key_set(Handler *h, size_t i, const char *value) {

@@ -24,6 +24,7 @@ int run_new(Run **ret, const DbRows *rows, size_t row) {
     (void) id_format(run->id, run->id_text);
     run->claim_no = db_int(rows, row, CLAIMED_NO);
     run->attempt = (unsigned) db_int(rows, row, CLAIMED_ATTEMPT);
+    run->deferrals = (unsigned) db_int(rows, row, CLAIMED_DEFERRALS);
     run->max_attempts = (unsigned) db_int(rows, row, CLAIMED_MAX_ATTEMPTS);
     run->timeout_usec = db_value(rows, row, CLAIMED_TIMEOUT)
                             ? (uint64_t) (MIN(db_double(rows, row, CLAIMED_TIMEOUT), TASK_TIMEOUT_MAX) * 1e6)
@@ -135,7 +136,7 @@ static void fail(Run *run, RunOutcome outcome, const RunExit *exit, const char *
     (void) vsnprintf(message, sizeof(message), format, ap);
     va_end(ap);
     set_error(run, message, exit);
-    end(run, outcome, (double) backoff_delay(&run->backoff, run->attempt) / 1e6);
+    end(run, outcome, (double) backoff_delay(&run->handler->backoff, run->attempt + run->deferrals) / 1e6);
 }
 
 /* Standard output as the result: JSON as it is, other text as a string, nothing as null. */
@@ -180,11 +181,16 @@ static void succeeded(Run *run, const RunExit *exit) {
         end(run, RUN_COMPLETED, -1);
 }
 
+/* Not its fault; but so many times in a row is. */
+static RunOutcome deferred(const Run *run) {
+    return run->deferrals < run->handler->defer_max ? RUN_DEFERRED : RUN_RETRY;
+}
+
 /* sysexits.h: what an exit status says beside "failed". */
-static RunOutcome outcome_of_status(int status) {
+static RunOutcome outcome_of_status(const Run *run, int status) {
     switch (status) {
     case EX_TEMPFAIL:
-        return RUN_DEFERRED;
+        return deferred(run);
     case EX_USAGE:
     case EX_DATAERR:
         return RUN_FAILED;
@@ -200,7 +206,7 @@ static RunOutcome outcome_of_start(const Run *run, int error) {
     for (size_t i = 0; i < ELEMENTS(shortages); i++)
         if (shortages[i] == error) {
             (void) log_warning_errno(-error, "Cannot start task %s now: %m", run->id_text);
-            return RUN_DEFERRED;
+            return deferred(run);
         }
     return RUN_RETRY;
 }
@@ -219,7 +225,7 @@ void run_exited(Run *run, const RunExit *exit) {
     else if (exit->code != CLD_EXITED)
         fail(run, RUN_RETRY, exit, "ended by signal %d (%s)", exit->status, strsignal(exit->status));
     else if (exit->status != 0)
-        fail(run, outcome_of_status(exit->status), exit, "exit status %d", exit->status);
+        fail(run, outcome_of_status(run, exit->status), exit, "exit status %d", exit->status);
     else
         succeeded(run, exit);
 }
@@ -261,7 +267,6 @@ void run_start(Run *run, sd_event *event, Handler *handler) {
     run->event = event;
     run->handler = handler_ref(handler);
     run->executor = handler->executor;
-    run->backoff = handler->backoff;
     if (run->timeout_usec == UINT64_MAX)
         run->timeout_usec = handler->timeout_usec;
     run->state = RUN_RUNNING;

@@ -25,14 +25,13 @@ struct Run {
     int64_t claim_no;
     char id_text[ID_TEXT_SIZE];
     char *queue, *name, *payload;
-    unsigned attempt, max_attempts;
+    unsigned attempt, max_attempts, deferrals;
     uint64_t timeout_usec; /* UINT64_MAX: none */
 
     /* this process only */
     RunState state;
     Handler *handler; /* it began with; outlives a reload */
     const Executor *executor;
-    Backoff backoff;
     void *execution; /* the executor's */
     sd_event *event; /* the loop, not owned */
     sd_event_source *timer;

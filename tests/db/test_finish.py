@@ -98,13 +98,40 @@ def test_every_blamed_attempt_leaves_an_error(mill: Mill) -> None:
         worker.finish(End(claim, "retry", error=f'{{"error": "exit status {code}", "exit_status": {code}}}', delay=0))
     task = mill.task(claim.id)
     assert (task.status, task.error) == ("FAILED", "exit status 4")
-    times = [error.pop("at") for error in task.errors]
+    times = [error.pop(key) for error in task.errors for key in ("started_at", "at")]
     assert task.errors == [
         {"attempt": 1, "worker": str(worker.id), "error": "exit status 3", "exit_status": 3},
         {"attempt": 2, "worker": str(worker.id), "error": "exit status 4", "exit_status": 4},
     ]
     assert times == sorted(times)
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", at) for at in times)
+
+
+def test_errors_are_bounded_the_oldest_make_way(mill: Mill) -> None:
+    mill.submit(max_attempts=1000)
+    worker = mill.worker()
+    for code in range(103):
+        claim, = worker.claim()
+        worker.finish(End(claim, "retry", error=f'{{"error": "{code}"}}', delay=0))
+    errors = mill.task(claim.id).errors
+    assert [error["error"] for error in errors] == [str(code) for code in range(3, 103)]
+    for size in (100_000, 100_000, 300_000):
+        claim, = worker.claim()
+        worker.finish(End(claim, "retry", error=f'{{"error": "{"x" * size}"}}', delay=0))
+        sizes = [len(error["error"]) for error in mill.task(claim.id).errors]
+        assert sizes[-1] == size and (len(sizes) == 1 or sum(sizes) < 262144)
+    assert sizes == [300_000]
+
+
+def test_runs_put_off_in_a_row_are_counted_and_a_blamed_one_begins_anew(mill: Mill) -> None:
+    mill.submit(max_attempts=9)
+    worker = mill.worker()
+    seen = []
+    for outcome in ("deferred", "deferred", "returned", "retry", "deferred"):
+        claim, = worker.claim()
+        worker.finish(End(claim, outcome, error=NO, delay=0))
+        seen.append(mill.row(claim.id).deferrals)
+    assert seen == [1, 2, 2, 0, 1] and mill.task(claim.id).attempt == 1
 
 
 def test_many_end_differently_at_once(mill: Mill) -> None:
@@ -233,7 +260,7 @@ def test_it_learns_the_rest_of_a_claim_from_what_it_holds(mill: Mill) -> None:
     claim, = worker.claim()
     query = "SELECT * FROM pgmill.claimed_tasks(%s, %s)"
     assert worker.session.execute(query, [worker.id, [known.id]]).fetchall() \
-        == [(new, claim.claim_no, "default", "t", 1, 4, 1.5, '{"a": 1.0}', False)]
+        == [(new, claim.claim_no, "default", "t", 1, 4, 0, 1.5, '{"a": 1.0}', False)]
     assert [(row[0], row[-1]) for row in worker.session.execute(query, [worker.id, []])] \
         == [(known.id, True), (new, False)]
 

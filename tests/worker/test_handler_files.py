@@ -45,7 +45,10 @@ def test_it_is_a_table_for_people(pgmill: str, folder: pathlib.Path) -> None:
     ("[Task]\nExec=bin/true\n", "a.conf:2: Exec=bin/true: must be an absolute path"),
     ("[Task]\nExec=/bin/true\nTimeout=soon\n", "a.conf:3: Timeout=soon: must be a span of time"),
     ("[Task]\nExec=/bin/true\nMaxAttempts=0\n", "a.conf:3: MaxAttempts=0: must be a number from 1 to 1000"),
-    ("[Task]\nExec=/bin/true\nBackoff=fast\n", "a.conf:3: Backoff=fast: must be"),
+    *((f"[Task]\nExec=/bin/true\nBackoff={value}\n", f"a.conf:3: Backoff={value}: must be") for value in (
+        "fast", "fixed", "fixed 1s 2s", "exponential 1s", "exponential 2s 1s", "exponential 1s 1h 1h", "1s later",
+        "9999d", "infinity", " ".join(["1s"] * 17))),
+    ("[Task]\nExec=/bin/true\nDeferMax=-1\n", "a.conf:3: DeferMax=-1: must be a number"),
     ("[Task]\nExec=/bin/true\nExec=\n", "a.conf: has no Exec=, which Mode=oneshot needs"),
     ("[Task]\nwhat is this\n", "a.conf:2: neither [Section] nor Key=Value"),
     ("[Task]\nExec=/bin/true " + "x" * 300 + "\n", "a.conf:2: neither [Section] nor Key=Value, too long a line"),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What a handler gets, and what becomes of what it does."""
 
+import datetime
 import pathlib
 import resource
 import signal
@@ -94,6 +95,23 @@ def test_an_attempt_put_off_is_not_counted(mill: Mill) -> None:
     mill.start()
     task = mill.ended(mill.submit("t"))
     assert task["attempt"] == 1 and len(mill.runs()) == 3
+
+
+def test_attempts_put_off_too_often_in_a_row_are_counted(mill: Mill) -> None:
+    mill.handler("t", "echo x >>$J; exit 75", MaxAttempts="2", DeferMax="2", Backoff="1ms")
+    mill.start()
+    task = mill.ended(mill.submit("t"), "FAILED")
+    assert len(mill.runs()) == 6 and [e["attempt"] for e in task["errors"]] == [1, 2]
+    assert all(e["exit_status"] == 75 and e["started_at"] <= e["at"] for e in task["errors"])
+
+
+def test_a_list_of_waits_repeats_its_last(mill: Mill) -> None:
+    mill.handler("t", "exit 1", MaxAttempts="4", Backoff="1ms 300ms 600ms")
+    mill.start()
+    errors = mill.ended(mill.submit("t"), "FAILED")["errors"]
+    times = [[datetime.datetime.fromisoformat(e[key]) for e in errors] for key in ("at", "started_at")]
+    waits = [(started - ended).total_seconds() for ended, started in zip(times[0], times[1][1:])]
+    assert waits[1] >= 0.3 and waits[2] >= 0.6
 
 
 def test_a_failed_attempt_waits_for_its_backoff(mill: Mill) -> None:
