@@ -9,6 +9,7 @@
 #include "api/api.h"
 #include "base/log.h"
 #include "cli/cli.h"
+#include "main/setup.h"
 #include "worker/worker.h"
 
 static const Verb *const verbs[] = {
@@ -16,6 +17,7 @@ static const Verb *const verbs[] = {
     &openapi_verb,
     &worker_verb,
     &handlers_verb,
+    &setup_verb,
     &token_verb,
     &migrate_verb,
     &submit_verb,

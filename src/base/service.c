@@ -57,6 +57,10 @@ int service_listen_fds(void) {
     return n;
 }
 
+bool service_manager_runs(void) {
+    return sd_booted() > 0;
+}
+
 static struct rlimit given_descriptors;
 
 uint64_t service_want_descriptors(uint64_t n) {

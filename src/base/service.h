@@ -18,6 +18,9 @@ int service_loop_new(
  * and non-blocking, and the environment cleaned of them. */
 int service_listen_fds(void);
 
+/* Is systemd this machine's service manager? */
+bool service_manager_runs(void);
+
 void service_ready(const char *format, ...) _printf_(1, 2);  /* READY=1 and STATUS=; */
 void service_status(const char *format, ...) _printf_(1, 2); /* STATUS= */
 void service_stopping(void);                                 /* STOPPING=1, once */

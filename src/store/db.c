@@ -502,18 +502,37 @@ static void libraries_init(void) {
     (void) setenv("PGDATESTYLE", "ISO", 1);
 }
 
-static int conninfo_check(const char *conninfo, char **ret_error) {
+static int conninfo_parse(const char *conninfo, PQconninfoOption **ret, char **ret_error) {
     char *error = NULL;
-    PQconninfoOption *options = PQconninfoParse(conninfo, &error);
 
-    if (options) {
-        PQconninfoFree(options);
+    *ret = PQconninfoParse(conninfo, &error);
+    if (*ret)
         return 0;
-    }
     if (ret_error)
         *ret_error = one_line(error ? error : "out of memory");
     PQfreemem(error);
     return -EINVAL;
+}
+
+static int conninfo_check(const char *conninfo, char **ret_error) {
+    PQconninfoOption *options;
+    int r = conninfo_parse(conninfo, &options, ret_error);
+
+    PQconninfoFree(options);
+    return r;
+}
+
+int db_conninfo_get(const char *conninfo, const char *keyword, char **ret, char **ret_error) {
+    PQconninfoOption *options;
+    int r = conninfo_parse(conninfo, &options, ret_error);
+
+    if (r < 0)
+        return r;
+    for (const PQconninfoOption *o = options; o->keyword && r >= 0; o++)
+        if (streq(o->keyword, keyword))
+            r = string_replace(ret, o->val);
+    PQconninfoFree(options);
+    return r;
 }
 
 int db_new(Db **ret, sd_event *event, const char *conninfo, const char *name, const DbEvents *events,

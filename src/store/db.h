@@ -68,6 +68,9 @@ int db_new(Db **ret, sd_event *event, const char *conninfo, const char *name, co
 Db *db_free(Db *db); /* returns NULL; pending callbacks are told DB_LOST */
 void db_freep(Db **db);
 
+/* What a connection string or URI says about a keyword such as "host"; NULL when it is silent. Errors as above. */
+int db_conninfo_get(const char *conninfo, const char *keyword, char **ret, char **ret_error);
+
 bool db_is_connected(const Db *db);
 int db_backend_pid(
     const Db *db); /* as the server told the client at connect; a pooler tells something else */

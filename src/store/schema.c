@@ -34,6 +34,25 @@ int schema_version_of(const DbReply *reply) {
     return streq(reply->sqlstate, "42P01") ? 0 : -EAGAIN; /* undefined table */
 }
 
+int schema_read(Db *db, unsigned *ret_version, char **ret_error) {
+    static const DbStatement look = {
+        .name = "schema_exists", .sql = "SELECT to_regclass('pgmill.schema') IS NOT NULL", .params = 0
+    };
+    static const DbStatement read = {
+        .name = "schema_read", .sql = "SELECT coalesce(max(version), 0) FROM pgmill.schema", .params = 0
+    };
+    _cleanup_(db_rows_freep) DbRows *there = NULL, *rows = NULL;
+
+    *ret_version = 0;
+    int r = db_query(db, &look, NULL, &there, NULL, ret_error);
+    if (r < 0 || !db_bool(there, 0, 0))
+        return r;
+    r = db_query(db, &read, NULL, &rows, NULL, ret_error);
+    if (r >= 0)
+        *ret_version = (unsigned) db_int(rows, 0, 0);
+    return r;
+}
+
 static int installed(Db *db, unsigned *ret_version, bool *ret_functions, char **ret_error) {
     static const DbStatement statement = {
         .name = "schema_installed",

@@ -13,6 +13,9 @@ unsigned schema_version(void);
 int schema_check(Db *db, DbCallback callback, void *userdata);
 int schema_version_of(const DbReply *reply);
 
+/* For client verbs: waits for the version, 0 when there is no schema yet. Errors as db_query(). */
+int schema_read(Db *db, unsigned *ret_version, char **ret_error);
+
 /*
  * Brings the database of a db_open() connection to schema_version(). progress is called with each step done
  * ("applied 0001-tables") and not at all when there was nothing to do. Ten at once do it once: an advisory lock.

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+"""What "pgmill setup" does to a database. Units and files of the host are for tests/system, in a booted root."""
+
+import os
+import pathlib
+import pwd
+import subprocess
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+
+from support.cluster import Cluster
+
+
+def exists(user: str) -> bool:
+    return any(entry.pw_name == user for entry in pwd.getpwall())
+
+
+@pytest.fixture
+def bare(pgmill: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A PostgreSQL of this host as a package leaves it: without role and database."""
+    if os.geteuid() == 0 and exists("postgres"):
+        monkeypatch.setenv("PGMILL_USER", "postgres")  # whom setup becomes
+    cluster = Cluster(pgmill)
+    with psycopg.connect(cluster.url("postgres"), autocommit=True) as db:
+        db.execute("DROP DATABASE pgmill")
+        db.execute("DROP ROLE pgmill")
+    yield cluster
+    cluster.remove()
+
+
+@pytest.fixture
+def setup(pgmill: str, bare: Cluster) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Of the database alone, through the socket of that cluster; run("--url", …) overrides."""
+    environment = os.environ | {"PGMILL_DATABASE": "host=/nonexistent", "PGHOST": "/nonexistent"}  # not for services
+
+    def setup(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [pgmill, "setup", "--database-only", "--url", f"host={bare.folder}/run dbname=pgmill", *arguments]
+        if os.geteuid() == 0 and bare.user != "postgres":
+            command = ["setpriv", f"--reuid={bare.user}", "--regid=nogroup", "--clear-groups", *command]
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+    return setup
+
+
+def test_it_makes_role_database_and_schema_once(bare: Cluster, setup: Callable[..., subprocess.CompletedProcess[str]],
+                                                pgmill: str) -> None:
+    planned = setup("--dry-run")
+    assert planned.returncode == 0 and "role pgmill: would be created" in planned.stdout, planned.stderr
+    assert "created\n" not in planned.stdout.replace("would be created", "")
+
+    first = setup()
+    assert first.returncode == 0, first.stderr
+    for line in ("role pgmill: created", "database pgmill: created", "schema: 1 is ready", "The database is ready."):
+        assert line in first.stdout
+
+    again = setup()
+    assert again.returncode == 0, again.stderr
+    assert "role pgmill: was there\ndatabase pgmill: was there\n" in again.stdout
+    assert "applied" not in again.stdout
+
+    as_service = bare.url("pgmill").replace("user=postgres", "user=pgmill")
+    assert subprocess.run([pgmill, "submit", "--database", as_service, "t"]).returncode == 0
+    with psycopg.connect(as_service) as db:
+        owners = db.execute("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'pgmill'").fetchall()
+    assert owners == [("pgmill",)]
+
+
+def test_a_server_without_a_locale_gets_a_database_in_utf_8(bare: Cluster,
+                                                            setup: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    with psycopg.connect(bare.url("postgres"), autocommit=True) as db:
+        db.execute("UPDATE pg_database SET datistemplate = false WHERE datname = 'template1'")
+        db.execute("DROP DATABASE template1")
+        db.execute("CREATE DATABASE template1 TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'")
+    assert setup().returncode == 0
+    with psycopg.connect(bare.url("pgmill")) as db:
+        assert db.execute("SHOW server_encoding").fetchone() == ("UTF8",)
+
+
+def test_what_is_there_and_does_not_fit_is_named(bare: Cluster,
+                                                 setup: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    with psycopg.connect(bare.url("postgres"), autocommit=True) as db:
+        db.execute("CREATE ROLE pgmill LOGIN")
+        db.execute("CREATE DATABASE pgmill")
+    refused = setup()
+    assert refused.returncode == 78 and 'ALTER DATABASE "pgmill" OWNER TO "pgmill"' in refused.stderr
+    with psycopg.connect(bare.url("postgres"), autocommit=True) as db:
+        db.execute("DROP DATABASE pgmill")
+        db.execute("CREATE DATABASE pgmill OWNER pgmill TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
+    refused = setup()
+    assert refused.returncode == 78 and "LATIN1" in refused.stderr
+
+
+def test_without_a_server_it_says_what_to_install(setup: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    refused = setup("--url", "host=/nonexistent dbname=pgmill")
+    assert refused.returncode == 69 and "apt install postgresql" in refused.stderr and not refused.stdout
+
+
+@pytest.mark.parametrize("arguments, status, complaint", [
+    (["--workers", "many"], 64, "--workers"),
+    (["--url", "postgresql://["], 64, "cannot be read"),
+    (["now"], 64, "options only"),
+])
+def test_bad_input_is_named(pgmill: str, arguments: list[str], status: int, complaint: str) -> None:
+    refused = subprocess.run([pgmill, "setup", "--database-only", *arguments], capture_output=True, text=True)
+    assert (refused.returncode, complaint in refused.stderr) == (status, True), refused.stderr
+
+
+def test_without_systemd_or_root_it_says_what_to_do(pgmill: str) -> None:
+    command = [pgmill, "setup"]
+    if os.geteuid() == 0:
+        readable = subprocess.run(["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "test", "-x",
+                                   pgmill]).returncode == 0
+        if readable:
+            refused = subprocess.run(["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *command],
+                                     capture_output=True, text=True)
+            assert refused.returncode == 77 and "sudo pgmill setup" in refused.stderr
+    if not pathlib.Path("/run/systemd/system").exists():
+        refused = subprocess.run([*command, "--dry-run"], capture_output=True, text=True)
+        assert refused.returncode == 69 and "systemd does not run" in refused.stderr
