@@ -6,6 +6,7 @@
 #include <systemd/sd-event.h>
 
 #include "base/util.h"
+#include "worker/cgroup.h"
 
 typedef struct Run Run;
 typedef struct Handler Handler;
@@ -14,8 +15,7 @@ typedef struct Handler Handler;
 typedef struct RunExit {
     int start_error;  /* errno: the program could not be started; then nothing else counts */
     int code, status; /* CLD_EXITED and the exit status, or CLD_KILLED / CLD_DUMPED and the signal */
-    bool timed_out;
-    bool output_overflow;
+    CgroupUsage usage;
 } RunExit;
 
 typedef struct Executor {

@@ -1,28 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The oneshot executor: one process a task. Payload on standard input, result on standard output, standard error
- * to the log. The process leads a session of its own; when it ends, what is left of its group is killed.
+ * to the log.
  */
 #include <fcntl.h>
-#include <linux/close_range.h>
-#include <signal.h>
 #include <sys/epoll.h>
-#include <sys/prctl.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
 
-#include "base/log.h"
-#include "base/service.h"
 #include "worker/run.h"
+#include "worker/spawn.h"
 
 #define CHUNK 16384
 
-enum { PIPE_INPUT, PIPE_OUTPUT, PIPE_ERROR, PIPE_START, _PIPES };
+enum { PIPE_INPUT, PIPE_OUTPUT, PIPE_ERROR, _PIPES };
 
 typedef struct Execution {
-    pid_t pid;
-    sd_event_source *child;
-    int fd[_PIPES]; /* our ends, non-blocking; PIPE_START tells the errno of a failed exec */
+    Spawned *program;
+    int fd[_PIPES]; /* our ends, non-blocking */
     sd_event_source *io[_PIPES];
     size_t written; /* of the payload */
 } Execution;
@@ -35,46 +28,11 @@ static void pipe_close(Execution *x, int which) {
 static void execution_free(Execution *x) {
     if (!x)
         return;
-    sd_event_source_disable_unref(x->child);
-    if (x->pid > 0) {
-        (void) kill(-x->pid, SIGKILL);
-        (void) waitpid(x->pid, NULL, 0); /* killed: it is a matter of microseconds */
-    }
+    x->program = spawn_free(x->program);
     for (int i = 0; i < _PIPES; i++)
         pipe_close(x, i);
     free(x);
 }
-
-/* ---- the child's side: async-signal-safe calls only ---- */
-
-static void child_exec(const int ends[static _PIPES], char *const argv[], char *const envp[], pid_t parent) {
-    sigset_t none;
-    int error;
-
-    (void) sigemptyset(&none);
-    (void) sigprocmask(SIG_SETMASK, &none, NULL);
-    for (int number = 1; number < NSIG; number++)
-        (void) signal(number, SIG_DFL); /* what was ignored would stay so */
-    service_restore_descriptors();
-    (void) setsid();
-    /* The worker's end is the task's end: nobody else would know of it. */
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
-        _exit(EXIT_FAILURE);
-    if (dup2(ends[PIPE_INPUT], 0) < 0 || dup2(ends[PIPE_OUTPUT], 1) < 0 || dup2(ends[PIPE_ERROR], 2) < 0 ||
-        dup2(ends[PIPE_START], 3) < 0 || fcntl(3, F_SETFD, FD_CLOEXEC) < 0 || close_range(4, ~0U, 0) < 0 ||
-        chdir("/") < 0)
-        error = errno;
-    else {
-        (void) umask(022);
-        (void) execve(argv[0], argv, envp);
-        error = errno;
-    }
-    if (write(3, &error, sizeof(error)) < 0)
-        _exit(EXIT_FAILURE);
-    _exit(EXIT_FAILURE);
-}
-
-/* ---- our side ---- */
 
 static int on_input(_unused_ sd_event_source *s, int fd, _unused_ uint32_t revents, void *userdata) {
     Run *run = userdata;
@@ -130,20 +88,6 @@ static void pipes_drain(Run *run) {
             ;
 }
 
-static int on_child(_unused_ sd_event_source *s, const siginfo_t *si, void *userdata) {
-    Run *run = userdata;
-    Execution *x = run->execution;
-    RunExit exit = { .code = si->si_code, .status = si->si_status };
-
-    (void) kill(-x->pid, SIGKILL); /* descendants that stayed in its group */
-    x->pid = 0;
-    pipes_drain(run);
-    if (read(x->fd[PIPE_START], &exit.start_error, sizeof(exit.start_error)) != sizeof(exit.start_error))
-        exit.start_error = 0;
-    run_exited(run, &exit);
-    return 0;
-}
-
 static int watch(Run *run, sd_event *event) {
     static const struct {
         uint32_t events;
@@ -166,7 +110,7 @@ static int watch(Run *run, sd_event *event) {
         if (r < 0)
             return r;
     }
-    return sd_event_add_child(event, &x->child, x->pid, WEXITED, on_child, run);
+    return 0;
 }
 
 static void ends_close(int ends[static _PIPES]) {
@@ -189,54 +133,50 @@ static int pipes_open(Execution *x, int ends[static _PIPES]) {
     return 0;
 }
 
-/* dup2() in the child must not overwrite an end that it still needs. */
-static int ends_above_stdio(int ends[static _PIPES]) {
-    for (int i = 0; i < _PIPES; i++) {
-        if (ends[i] > 3)
-            continue;
-        int fd = fcntl(ends[i], F_DUPFD_CLOEXEC, 4);
-        if (fd < 0)
-            return -errno;
-        (void) close_fd(ends[i]);
-        ends[i] = fd;
-    }
-    return 0;
-}
+enum { VARIABLES = 4 };
 
-static int environment(const Run *run, char *ret[static 8]) {
-    int r = string_replace(&ret[0], "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin");
+static int environment(const Run *run, char *ret[static VARIABLES + 1]) {
+    int r = string_printf(&ret[0], "PGMILL_TASK=%s", run->id_text);
     if (r >= 0)
-        r = string_replace(&ret[1], "LANG=C.UTF-8");
+        r = string_printf(&ret[1], "PGMILL_NAME=%s", run->name);
     if (r >= 0)
-        r = string_printf(&ret[2], "PGMILL_TASK=%s", run->id_text);
+        r = string_printf(&ret[2], "PGMILL_QUEUE=%s", run->queue);
     if (r >= 0)
-        r = string_printf(&ret[3], "PGMILL_NAME=%s", run->name);
-    if (r >= 0)
-        r = string_printf(&ret[4], "PGMILL_QUEUE=%s", run->queue);
-    if (r >= 0)
-        r = string_printf(&ret[5], "PGMILL_ATTEMPT=%u", run->attempt);
+        r = string_printf(&ret[3], "PGMILL_ATTEMPT=%u", run->attempt);
     return r;
 }
 
-static int spawn(Run *run, const int ends[static _PIPES], char *const argv[]) {
+static void on_ended(_unused_ Spawned *s, const SpawnEnd *end, void *userdata) {
+    Run *run = userdata;
     Execution *x = run->execution;
-    char *envp[8] = {};
-    pid_t parent = getpid();
+    RunExit exit = {
+        .start_error = end->start_error, .code = end->code, .status = end->status, .usage = end->usage
+    };
 
-    int r = environment(run, envp);
-    if (r >= 0) {
-        x->pid = fork();
-        if (x->pid == 0)
-            child_exec(ends, argv, envp, parent);
-        r = x->pid < 0 ? -errno : 0;
-    }
-    for (size_t i = 0; i < ELEMENTS(envp); i++)
-        free(envp[i]);
+    pipes_drain(run);
+    x->program = spawn_free(x->program); /* before anybody hears that it has ended */
+    run_exited(run, &exit);
+}
+
+static int spawn(Run *run, sd_event *event, const int ends[static _PIPES], char *const argv[]) {
+    static const SpawnEvents events = { .ended = on_ended };
+    Execution *x = run->execution;
+    char *variables[VARIABLES + 1] = {};
+    const SpawnSpec spec = { .name = run->id_text,
+        .argv = argv,
+        .environment = variables,
+        .stdio = { ends[PIPE_INPUT], ends[PIPE_OUTPUT], ends[PIPE_ERROR] } };
+
+    int r = environment(run, variables);
+    if (r >= 0)
+        r = spawn_start(&x->program, event, &spec, &events, run);
+    for (size_t i = 0; i < VARIABLES; i++)
+        free(variables[i]);
     return r;
 }
 
 static int oneshot_start(Run *run, sd_event *event, char *const argv[]) {
-    int ends[_PIPES] = { -EBADF, -EBADF, -EBADF, -EBADF };
+    int ends[_PIPES] = { -EBADF, -EBADF, -EBADF };
     Execution *x = calloc(1, sizeof(Execution));
 
     if (!x)
@@ -246,9 +186,7 @@ static int oneshot_start(Run *run, sd_event *event, char *const argv[]) {
     run->execution = x;
     int r = pipes_open(x, ends);
     if (r >= 0)
-        r = ends_above_stdio(ends);
-    if (r >= 0)
-        r = spawn(run, ends, argv);
+        r = spawn(run, event, ends, argv);
     ends_close(ends);
     if (r >= 0)
         r = watch(run, event);
@@ -262,8 +200,8 @@ static const char *oneshot_missing(const Handler *handler) {
 static void oneshot_stop(Run *run, bool ask) {
     Execution *x = run->execution;
 
-    if (x && x->pid > 0)
-        (void) kill(-x->pid, ask ? SIGTERM : SIGKILL);
+    if (x && x->program)
+        spawn_stop(x->program, ask);
 }
 
 static void oneshot_done(Run *run) {

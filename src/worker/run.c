@@ -43,7 +43,7 @@ Run *run_free(Run *run) {
         return NULL;
     if (run->executor)
         run->executor->done(run);
-    sd_event_source_disable_unref(run->timer);
+    clock_stop(&run->clock);
     handler_unref(run->handler);
     buf_done(&run->output);
     buf_done(&run->tail);
@@ -100,7 +100,7 @@ void run_error_output(Run *run, const char *data, size_t n) {
 /* ---- what became of it ---- */
 
 static void end(Run *run, RunOutcome outcome, double delay) {
-    run->timer = sd_event_source_disable_unref(run->timer);
+    clock_stop(&run->clock);
     run->state = RUN_ENDED;
     run->outcome = outcome;
     run->delay = delay;
@@ -213,6 +213,7 @@ static RunOutcome outcome_of_start(const Run *run, int error) {
 
 void run_exited(Run *run, const RunExit *exit) {
     log_lines(run, true);
+    run->usage = exit->usage;
     if (run->interrupted)
         end(run, RUN_RETURNED, 0);
     else if (run->cancelled)
@@ -239,17 +240,12 @@ static int on_kill(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *us
     return 0;
 }
 
-static int timer_set(Run *run, uint64_t usec, sd_event_time_handler_t handler) {
-    run->timer = sd_event_source_disable_unref(run->timer);
-    return sd_event_add_time_relative(
-        run->event, &run->timer, CLOCK_BOOTTIME, usec, 10 * USEC_PER_MSEC, handler, run);
-}
-
 void run_stop(Run *run, bool ask) {
     if (run->state != RUN_RUNNING)
         return;
+    run->stopping = true;
     run->executor->stop(run, ask);
-    if (ask && timer_set(run, STOP_GRACE_USEC, on_kill) < 0)
+    if (ask && clock_start(&run->clock, run->event, STOP_GRACE_USEC, on_kill, run) < 0)
         run->executor->stop(run, false);
 }
 
@@ -272,7 +268,7 @@ void run_start(Run *run, sd_event *event, Handler *handler) {
     run->state = RUN_RUNNING;
     int r = run->executor->start(run, event, handler->argv);
     if (r >= 0 && run->timeout_usec != UINT64_MAX)
-        r = timer_set(run, run->timeout_usec, on_timeout);
+        r = clock_start(&run->clock, event, run->timeout_usec, on_timeout, run);
     if (r >= 0)
         return;
     run->executor->done(run);

@@ -6,11 +6,12 @@
 #include "base/id.h"
 #include "base/util.h"
 #include "store/worker.h"
+#include "worker/clock.h"
 #include "worker/executor.h"
 #include "worker/handler.h"
 
 #define RUN_RESULT_MAX  (1024 * 1024)
-#define RUN_DESCRIPTORS 10 /* of one attempt at its start: pipes and the program's ends, its pidfd */
+#define RUN_DESCRIPTORS 16 /* of one attempt at its start: pipes and the program's ends, what spawn.h needs */
 #define RUN_STDERR_TAIL 4096
 
 typedef enum RunState {
@@ -32,9 +33,10 @@ struct Run {
     RunState state;
     Handler *handler; /* it began with; outlives a reload */
     const Executor *executor;
-    void *execution; /* the executor's */
-    sd_event *event; /* the loop, not owned */
-    sd_event_source *timer;
+    void *execution;  /* the executor's */
+    sd_event *event;  /* the loop, not owned */
+    Clock clock;      /* of its timeout, then of its grace */
+    bool stopping;    /* asked to end, or killed */
     bool interrupted; /* by its worker: goes back unblamed, whatever the exit */
     bool timed_out;
     bool cancelled; /* somebody asked for its end: CANCELLED, whatever the exit */
@@ -42,6 +44,7 @@ struct Run {
     bool locked;    /* somebody holds its row: to be sent again at the next poll, not before */
     Buf output;     /* standard output, at most RUN_RESULT_MAX */
     bool output_overflow;
+    CgroupUsage usage;    /* when ended */
     Buf tail;             /* of standard error, at most 2 × RUN_STDERR_TAIL */
     size_t logged;        /* so much of the tail is in the log */
     char *result, *error; /* when ended: JSON texts or NULL */

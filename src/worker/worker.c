@@ -11,6 +11,7 @@
 #include "base/timer.h"
 #include "store/task.h"
 #include "worker/core.h"
+#include "worker/spawn.h"
 
 #define DRAIN_TICK_USEC  (2 * USEC_PER_SEC)
 #define LEAVE_LIMIT_USEC (10 * USEC_PER_SEC) /* after the last program's end: to write what became of it */
@@ -153,6 +154,9 @@ static int init(Worker *w, int argc, char *argv[]) {
     if (w->handlers.n == 0)
         log_warning(
             "There is no handler file in any of the folders of TasksPath=: this worker can run nothing");
+    r = spawn_setup();
+    if (r < 0)
+        return r;
     service_want_descriptors(w->config.concurrency * RUN_DESCRIPTORS + 100);
     r = service_loop_new(&w->event, on_stop, on_reload, w);
     if (r >= 0)
@@ -163,6 +167,7 @@ static int init(Worker *w, int argc, char *argv[]) {
 static void done(Worker *w) {
     session_close(w);
     turn_done(w);
+    spawn_done();
     handlers_done(&w->handlers);
     w->drain_timer = sd_event_source_disable_unref(w->drain_timer);
     w->event = sd_event_unref(w->event);

@@ -40,11 +40,32 @@ def test_numbers_survive(mill: Mill) -> None:
 
 
 def test_a_handler_sees_nothing_of_its_worker(mill: Mill) -> None:
-    mill.handler("t", "env | cut -d= -f1 | sort | tr '\\n' ' '; ls /proc/self/fd | wc -l; pwd")
-    mill.start(environment={"SECRET": "x", "PGPASSWORD": "y"}, watchdog=20)
-    names, folder = mill.ended(mill.submit("t"))["result"].splitlines()
-    assert names.split() == ["LANG", "PATH", "PGMILL_ATTEMPT", "PGMILL_NAME", "PGMILL_QUEUE", "PGMILL_TASK", "PWD", "4"]
-    assert folder == "/"
+    mill.handler("t", "env | cut -d= -f1 | sort | tr '\\n' ' '; ls /proc/self/fd | wc -l")
+    mill.start(environment={"SECRET": "x", "PGPASSWORD": "y", "HOME": "/root", "USER": "root", "LOGNAME": "root",
+                            "TZ": "UTC", "CREDENTIALS_DIRECTORY": "/run/credentials"}, watchdog=20)
+    names = mill.ended(mill.submit("t"))["result"].split()
+    assert names == ["HOME", "LANG", "LOGNAME", "PATH", "PGMILL_ATTEMPT", "PGMILL_DIRECTORY", "PGMILL_NAME",
+                     "PGMILL_QUEUE", "PGMILL_TASK", "PWD", "TMPDIR", "TZ", "USER", "4"]
+
+
+@pytest.mark.parametrize("runtime", [False, True])
+def test_a_program_works_in_a_folder_of_its_own_that_goes_with_it(mill: Mill, runtime: bool) -> None:
+    outside = mill.folder / "outside"
+    outside.mkdir()
+    (outside / "precious").touch()
+    mill.handler("t", f"pwd; echo $PGMILL_DIRECTORY; mktemp -u; stat -c %a .; mkdir -p a/b; touch a/b/c; chmod 0 a/b; "
+                      f"ln -s {outside} link; ln -s {outside}/precious a/d")
+    mill.handler("empty", "pwd")
+    worker = mill.start(environment={"RUNTIME_DIRECTORY": str(mill.folder)} if runtime else None)
+    used, named, temporary, mode = mill.ended(mill.submit("t"))["result"].splitlines()
+    empty = mill.ended(mill.submit("empty"))["result"]
+    assert used == named == str(pathlib.Path(temporary).parent) and mode == "700" and used != empty
+    assert pathlib.Path(used).is_relative_to(mill.folder) == runtime
+    assert not pathlib.Path(empty).exists()
+    eventually(lambda: not pathlib.Path(used).exists())
+    worker.stop()
+    eventually(lambda: not pathlib.Path(used).parent.exists())
+    assert (outside / "precious").exists()
 
 
 def test_its_variables_name_the_task(mill: Mill) -> None:
