@@ -97,6 +97,7 @@ CREATE TABLE pgmill.workers (
   queues        text[] NOT NULL,
   names         text[] NOT NULL,
   grace         interval NOT NULL,              -- silent for so long: its tasks go to others
+  identity      text COLLATE "C",               -- of the unit on its host; who shares it can see that nothing of it is left
   lock_key      int NOT NULL DEFAULT nextval('pgmill.lock_keys'),
   backend_pid   int,                            -- its present session
   backend_start timestamptz,

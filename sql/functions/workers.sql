@@ -3,17 +3,43 @@
 
 -- Takes the session advisory lock that says "alive" and writes the heartbeat row.
 CREATE OR REPLACE FUNCTION pgmill.register(
-  worker uuid, instance text, host text, pid int, version text, grace interval, queues text[], names text[]
+  worker uuid, instance text, host text, pid int, version text, grace interval, queues text[], names text[],
+  identity text DEFAULT NULL
 ) RETURNS void
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   key int;
 BEGIN
-  INSERT INTO pgmill.workers (id, instance, host, pid, version, grace, queues, names)
-  VALUES (worker, instance, host, pid, version, grace, queues, names)
+  INSERT INTO pgmill.workers (id, instance, host, pid, version, grace, queues, names, identity)
+  VALUES (worker, instance, host, pid, version, grace, queues, names, identity)
   RETURNING lock_key INTO key;
   INSERT INTO pgmill.heartbeats (worker) VALUES (worker);
   PERFORM pgmill.attach(worker);
+END
+$$;
+
+-- Rescue at once, without the grace period: of workers with this worker's identity, whose lock is free. Only a worker
+-- that has seen that nothing of them is left may call it (src/worker/takeover.c). waiting: how many are not done with,
+-- because the server has not noticed the end of their session, or somebody holds a task.
+CREATE OR REPLACE FUNCTION pgmill.take_over(worker uuid, OUT moved int, OUT waiting int)
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  former pgmill.workers;
+BEGIN
+  moved := 0;
+  waiting := 0;
+  FOR former IN
+    SELECT f.* FROM pgmill.heartbeats h JOIN pgmill.workers f ON f.id = h.worker
+    WHERE f.id <> take_over.worker
+      AND f.identity = (SELECT w.identity FROM pgmill.workers w WHERE w.id = take_over.worker)
+    ORDER BY f.id
+  LOOP
+    IF pg_try_advisory_xact_lock(pgmill.lock_class('worker'), former.lock_key) THEN
+      UPDATE pgmill.heartbeats h SET dead = true WHERE h.worker = former.id AND NOT h.dead;
+      moved := moved + pgmill.rescue(former.id);
+    END IF;
+    waiting := waiting + (SELECT count(*) FROM pgmill.heartbeats h WHERE h.worker = former.id);
+  END LOOP;
 END
 $$;
 

@@ -13,8 +13,8 @@ static void list_literal(Buf *b, char *const *list) {
 int worker_register(Db *db, const WorkerInfo *w, DbCallback callback, void *userdata) {
     static const DbStatement statement = {
         .name = "register",
-        .sql = "SELECT pgmill.register($1, $2, $3, $4, $5, make_interval(secs => $6), $7, $8)",
-        .params = 8,
+        .sql = "SELECT pgmill.register($1, $2, $3, $4, $5, make_interval(secs => $6), $7, $8, $9)",
+        .params = 9,
     };
     _cleanup_(buf_done) Buf queues = {}, names = {};
     char pid[16], grace[32];
@@ -24,10 +24,17 @@ int worker_register(Db *db, const WorkerInfo *w, DbCallback callback, void *user
     list_literal(&queues, w->queues);
     list_literal(&names, w->names);
     const char *params[] = { ID_TEXT(w->id), w->instance, w->host, pid, PGMILL_VERSION, grace,
-        array_literal(&queues), array_literal(&names) };
+        array_literal(&queues), array_literal(&names), w->identity };
     if (buf_error(&queues) < 0 || buf_error(&names) < 0)
         return -ENOMEM;
     return db_call(db, &statement, params, callback, userdata);
+}
+
+int worker_take_over(Db *db, Id worker, DbCallback callback, void *userdata) {
+    static const DbStatement statement = {
+        .name = "take_over", .sql = "SELECT moved, waiting FROM pgmill.take_over($1)", .params = 1
+    };
+    return db_call(db, &statement, (const char *[]){ ID_TEXT(worker) }, callback, userdata);
 }
 
 int worker_attach(Db *db, Id worker, DbCallback callback, void *userdata) {

@@ -10,6 +10,7 @@
 typedef struct WorkerInfo {
     Id id; /* one for each life of the process */
     const char *instance, *host;
+    const char *identity; /* of the unit on its host, NULL: it cannot tell what is left of a former life */
     uint64_t grace_usec;
     char *const *queues, *const *names; /* what it takes; names in the order of tries */
     const int *tries;                   /* each name's max_attempts */
@@ -17,6 +18,10 @@ typedef struct WorkerInfo {
 
 /* Takes the session lock. Nothing to read in the reply but its outcome. */
 int worker_register(Db *db, const WorkerInfo *w, DbCallback callback, void *userdata);
+
+/* Gives the tasks of former lives of this unit back at once; the caller has seen that nothing of them is left. One row:
+ * how many tasks were moved, and how many former lives are not done with: ask again. */
+int worker_take_over(Db *db, Id worker, DbCallback callback, void *userdata);
 
 /* This session takes over from the worker's former one. One row: boolean, false: it was given up. */
 int worker_attach(Db *db, Id worker, DbCallback callback, void *userdata);

@@ -34,13 +34,13 @@ class Worker:
     """A worker as the database knows it: a registered id and the session that holds its lock."""
 
     def __init__(self, session: psycopg.Connection, names: Sequence[str] = ("t",), tries: Sequence[int] = (3,),
-                 grace: float = 30) -> None:
+                 grace: float = 30, identity: str | None = None) -> None:
         self.session, self.names, self.tries = session, list(names), list(tries)
         self.calls: list[psycopg.Notify] = []
         session.add_notify_handler(self.calls.append)
         self.id: uuid.UUID = session.execute("SELECT pgmill.uuid_v7()").fetchone()[0]
-        session.execute("SELECT pgmill.register(%s, 'w', 'host', 1, '0', make_interval(secs => %s), '{default}', %s)",
-                        [self.id, grace, self.names])
+        session.execute("SELECT pgmill.register(%s, 'w', 'host', 1, '0', make_interval(secs => %s), '{default}', %s, %s)",
+                        [self.id, grace, self.names, identity])
 
     def claim(self, slots: int = 10, queue: str = "default", after: Sequence[Any] = START) -> list[Claim]:
         query = "SELECT id, claim_no, priority, due_at FROM pgmill.claim(%s, %s, %s, %s, %s, %s, %s)"
@@ -84,8 +84,9 @@ class Mill:
         row = self.db.execute(query, parameters or None).fetchone()
         return row and row[0]
 
-    def worker(self, names: Sequence[str] = ("t",), tries: Sequence[int] = (3,), grace: float = 30) -> Worker:
-        return Worker(self.connect(), names, tries, grace)
+    def worker(self, names: Sequence[str] = ("t",), tries: Sequence[int] = (3,), grace: float = 30,
+               identity: str | None = None) -> Worker:
+        return Worker(self.connect(), names, tries, grace, identity)
 
     def submit(self, name: str = "t", **arguments: Any) -> uuid.UUID:
         extra = "".join(f", {key} => %({key})s" for key in arguments)

@@ -273,3 +273,59 @@ def test_a_rescuer_does_not_wait_for_another(mill: Mill) -> None:
     assert mill.rescue(worker) == 0
     other.rollback()
     assert mill.rescue(worker) == 1
+
+
+# ---- takeover at once ----
+
+
+def take_over(worker: Worker) -> tuple[int, int]:
+    return worker.session.execute("SELECT moved, waiting FROM pgmill.take_over(%s)", [worker.id]).fetchone()
+
+
+def test_a_successor_takes_over_at_once(mill: Mill) -> None:
+    former = mill.worker(identity="unit")
+    ids = [mill.submit() for _ in range(2)]
+    claims = former.claim()
+    former.finish()
+    former.die()
+    mill.until_free(former)
+    heir = mill.worker(identity="unit")
+    assert take_over(heir) == (2, 0)
+    assert ended(mill, former)
+    assert [(mill.task(id).status, mill.task(id).attempt) for id in ids] == [("AVAILABLE", 1)] * 2
+    assert [c.id for c in heir.claim()] == ids
+    assert heir.finish(*(End(c) for c in claims)) == dict.fromkeys(ids, "refused")
+    assert take_over(heir) == (0, 0)
+
+
+def test_who_holds_its_lock_is_not_taken_over(mill: Mill) -> None:
+    former, heir = mill.worker(identity="unit"), mill.worker(identity="unit")
+    id = mill.submit()
+    former.claim()
+    assert take_over(heir) == (0, 1)
+    assert mill.task(id).status == "RUNNING" and not mill.heartbeat(former).dead
+    former.finish()
+
+
+@pytest.mark.parametrize("one, other", [("unit", "another"), ("unit", None), (None, "unit"), (None, None)])
+def test_nobody_takes_over_from_another_unit(mill: Mill, one: str | None, other: str | None) -> None:
+    former = mill.worker(identity=one)
+    id = mill.submit()
+    former.claim()
+    former.die()
+    mill.until_free(former)
+    assert take_over(mill.worker(identity=other)) == (0, 0)
+    assert mill.task(id).status == "RUNNING" and not mill.heartbeat(former).dead
+
+
+def test_a_takeover_leaves_what_somebody_holds_for_the_next_call(mill: Mill) -> None:
+    former = mill.worker(identity="unit")
+    held, free = mill.submit(), mill.submit()
+    former.claim()
+    former.die()
+    mill.until_free(former)
+    heir = mill.worker(identity="unit")
+    with mill.held(held):
+        assert take_over(heir) == (1, 1)
+    assert take_over(heir) == (1, 0)
+    assert [mill.task(id).status for id in (held, free)] == ["AVAILABLE", "AVAILABLE"]
