@@ -41,7 +41,7 @@ CREATE TABLE pgmill.tasks (
   errors       jsonb NOT NULL DEFAULT '[]'      -- one object per blamed attempt: pgmill.errors_add()
 ) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.05);
 
-CREATE INDEX tasks_ready ON pgmill.tasks (queue, priority, due_at, id) WHERE ready;
+CREATE INDEX tasks_ready ON pgmill.tasks (queue, name, priority, due_at, id) WHERE ready;
 CREATE UNIQUE INDEX tasks_unique_key ON pgmill.tasks (queue, unique_key) WHERE unique_held;
 
 -- Submissions that may be repeated: who asks (a token) and under which key, what was asked, and what came of it.

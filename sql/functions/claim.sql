@@ -12,13 +12,14 @@ $$;
 
 -- queue      the line to take from
 -- worker     who asks; without a living heartbeat row it gets an error (PM001)
--- names      the tasks it has handlers for; tries, in parallel: their handlers' max_attempts
+-- names      the tasks it has handlers for; in parallel: their handlers' max_attempts (tries), and how many of each
+--            it can take (room)
 -- slots      how many at most
 -- after_due, after_id   per priority, lowest first: the position to go on from (-infinity: from the start)
 -- Commits asynchronously, so that the queue's lock is never held through a flush. A claim is therefore proven
 -- only by a later durable commit of the same session (pgmill.finish): nothing may start before that.
 CREATE OR REPLACE FUNCTION pgmill.claim(
-  queue text, worker uuid, names text[], tries int[], slots int, after_due timestamptz[], after_id uuid[]
+  queue text, worker uuid, names text[], tries int[], room int[], slots int, after_due timestamptz[], after_id uuid[]
 ) RETURNS SETOF pgmill.claimed
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_variable
@@ -27,6 +28,9 @@ DECLARE
   clock timestamptz;
   closed boolean;
   max_running int;
+  careful boolean;
+  places tid[];
+  took text[];
   batch pgmill.claimed[];
   got pgmill.claimed[] := '{}';
 BEGIN
@@ -43,27 +47,56 @@ BEGIN
     slots := least(slots, max_running - pgmill.running(queue));
   END IF;
 
-  FOR level IN REVERSE cardinality(levels)..1 LOOP
+  -- The first of each name and priority, merged: what stands in front and cannot run here is not even looked at. Where
+  -- a client's open transaction holds one of them, a second look locks as it goes: neither claimed nor waited for.
+  FOREACH careful IN ARRAY '{false,true}'::boolean[] LOOP
     EXIT WHEN slots <= 0;
+    IF careful THEN
+      places := ARRAY(
+        SELECT n.place
+        FROM (SELECT l.*, row_number() OVER (PARTITION BY l.name ORDER BY l.priority DESC, l.due_at, l.id) AS nth
+              FROM unnest(levels, after_due, after_id) AS p (priority, due_at, id)
+              CROSS JOIN unnest(names, room) AS n (name, room) CROSS JOIN LATERAL (
+                SELECT t.ctid AS place, n.name, n.room, p.priority, t.due_at, t.id FROM pgmill.tasks t
+                WHERE t.ready AND t.queue = claim.queue AND t.name = n.name AND t.priority = p.priority
+                  AND (t.due_at, t.id) > (p.due_at, p.id) AND t.due_at <= clock
+                ORDER BY t.due_at, t.id LIMIT least(n.room, slots)
+                FOR NO KEY UPDATE SKIP LOCKED) l) n
+        WHERE n.nth <= n.room
+        ORDER BY n.priority DESC, n.due_at, n.id LIMIT slots);
+    ELSE
+      places := ARRAY(
+        SELECT n.place
+        FROM (SELECT l.*, row_number() OVER (PARTITION BY l.name ORDER BY l.priority DESC, l.due_at, l.id) AS nth
+              FROM unnest(levels, after_due, after_id) AS p (priority, due_at, id)
+              CROSS JOIN unnest(names, room) AS n (name, room) CROSS JOIN LATERAL (
+                SELECT t.ctid AS place, n.name, n.room, p.priority, t.due_at, t.id FROM pgmill.tasks t
+                WHERE t.ready AND t.queue = claim.queue AND t.name = n.name AND t.priority = p.priority
+                  AND (t.due_at, t.id) > (p.due_at, p.id) AND t.due_at <= clock
+                ORDER BY t.due_at, t.id LIMIT least(n.room, slots)) l) n
+        WHERE n.nth <= n.room
+        ORDER BY n.priority DESC, n.due_at, n.id LIMIT slots);
+    END IF;
+    EXIT WHEN cardinality(places) = 0;
     WITH pick AS MATERIALIZED (
-      SELECT t.id FROM pgmill.tasks t
-      WHERE t.ready AND t.queue = claim.queue AND t.priority = levels[level]
-        AND (t.due_at, t.id) > (after_due[level], after_id[level]) AND t.due_at <= clock
-        AND t.name = ANY (names)
-      ORDER BY t.due_at, t.id
-      LIMIT slots
-      FOR NO KEY UPDATE SKIP LOCKED  -- a client's open transaction: neither claimed nor waited for
+      SELECT t.ctid AS place FROM pgmill.tasks t WHERE t.ctid = ANY (places) AND t.ready
+      FOR NO KEY UPDATE SKIP LOCKED
     ), taken AS (
       UPDATE pgmill.tasks t
       SET state = 'running', ready = false, worker = claim.worker, claim_no = t.claim_no + 1,
           attempt = t.attempt + 1, started_at = clock,
           max_attempts = coalesce(t.max_attempts, tries[array_position(names, t.name::text)])
-      FROM pick WHERE t.id = pick.id
-      RETURNING t.id, t.claim_no, t.priority, t.due_at
+      FROM pick WHERE t.ctid = pick.place
+      RETURNING t.id, t.claim_no, t.priority, t.due_at, t.name
     )
-    SELECT array_agg((id, claim_no, priority, due_at)::pgmill.claimed ORDER BY due_at, id) INTO batch FROM taken;
-    got := got || coalesce(batch, '{}');
-    slots := slots - coalesce(cardinality(batch), 0);
+    SELECT coalesce(array_agg((id, claim_no, priority, due_at)::pgmill.claimed ORDER BY priority DESC, due_at, id), '{}'),
+           array_agg(name::text)
+    INTO batch, took FROM taken;
+    got := got || batch;
+    EXIT WHEN cardinality(batch) = cardinality(places);
+    slots := slots - cardinality(batch);
+    room := ARRAY(SELECT u.room - (SELECT count(*) FROM unnest(took) x WHERE x = u.name)
+                  FROM unnest(names, room) WITH ORDINALITY AS u (name, room, n) ORDER BY u.n);
   END LOOP;
 
   IF cardinality(got) > 0 THEN

@@ -105,6 +105,19 @@ BEGIN
 END
 $$;
 
+-- A place in a limited queue is free again: tells as many of those who sleep, since nobody else will.
+CREATE OR REPLACE FUNCTION pgmill.wake_limited(ended uuid[]) RETURNS void
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  IF EXISTS (SELECT FROM pgmill.queues q WHERE q.max_running IS NOT NULL) THEN
+    PERFORM pg_notify('pgmill_' || s.worker, '')
+    FROM (SELECT t.queue, count(*) AS n FROM pgmill.tasks t WHERE t.id = ANY (ended) GROUP BY 1) e
+    JOIN pgmill.queues q ON q.name = e.queue AND q.max_running IS NOT NULL CROSS JOIN LATERAL (
+      SELECT w.worker FROM pgmill.sleepers w WHERE w.queue = e.queue ORDER BY random() LIMIT e.n) s;
+  END IF;
+END
+$$;
+
 -- One turn of a worker: end what ended and give a sign of life, in one durable transaction. Its commit proves
 -- every claim that this session made before. Programs of all tasks held may have begun after it: they count as
 -- started, but for the `waiting` ones that are named as not begun.
@@ -144,6 +157,9 @@ BEGIN
     RAISE EXCEPTION 'worker % is not registered, or was given up as dead', worker USING ERRCODE = 'PM001';
   END IF;
   PERFORM pgmill.tell(gone || fresh);
+  IF cardinality(gone) > 0 THEN
+    PERFORM pgmill.wake_limited(gone);
+  END IF;
   RETURN QUERY
     SELECT u, CASE WHEN u = ANY (gone) THEN 'done' WHEN u = ANY (again) THEN 'locked' ELSE 'refused' END
     FROM unnest(ids) u;

@@ -102,13 +102,13 @@ CREATE OR REPLACE FUNCTION pgmill.sleep(worker uuid, queues text[], names text[]
 LANGUAGE sql VOLATILE AS $$
   INSERT INTO pgmill.sleepers (worker, queue, names) SELECT sleep.worker, q, sleep.names FROM unnest(queues) q
   WHERE NOT pgmill.is_quiet(sleep.worker)
-  ON CONFLICT (queue, worker) DO NOTHING;
-  SELECT extract(epoch FROM min(n.due_at) - clock_timestamp())::float8
-  FROM unnest(queues) q CROSS JOIN unnest(enum_range(NULL::pgmill.priority)) p
+  ON CONFLICT (queue, worker) DO UPDATE SET names = excluded.names;
+  SELECT extract(epoch FROM min(l.due_at) - clock_timestamp())::float8
+  FROM unnest(queues) q CROSS JOIN unnest(sleep.names) n CROSS JOIN unnest(enum_range(NULL::pgmill.priority)) p
   CROSS JOIN LATERAL (
     SELECT t.due_at FROM pgmill.tasks t
-    WHERE t.ready AND t.queue = q AND t.priority = p AND t.due_at > now() AND t.name = ANY (sleep.names)
-    ORDER BY t.due_at LIMIT 1) n
+    WHERE t.ready AND t.queue = q AND t.name = n AND t.priority = p AND t.due_at > now()
+    ORDER BY t.due_at, t.id LIMIT 1) l
 $$;
 
 CREATE OR REPLACE FUNCTION pgmill.awake(worker uuid) RETURNS void

@@ -5,6 +5,13 @@
 
 #include "store/array.h"
 
+/* The names of which this worker can take tasks now. */
+static void names_literal(Buf *b, const WorkerInfo *w) {
+    for (size_t i = 0; w->names[i]; i++)
+        if (w->room[i] > 0)
+            array_add(b, w->names[i]);
+}
+
 static void list_literal(Buf *b, char *const *list) {
     for (; list && *list; list++)
         array_add(b, *list);
@@ -68,24 +75,27 @@ int worker_claim(Db *db, const WorkerInfo *w, const char *queue, unsigned slots,
     const ClaimPosition *position, DbCallback callback, void *userdata) {
     static const DbStatement statement = {
         .name = "claim",
-        .sql = "SELECT id, claim_no, priority, due_at FROM pgmill.claim($1, $2, $3, $4, $5, $6, $7)",
-        .params = 7,
+        .sql = "SELECT id, claim_no, priority, due_at FROM pgmill.claim($1, $2, $3, $4, $5, $6, $7, $8)",
+        .params = 8,
     };
-    _cleanup_(buf_done) Buf names = {}, tries = {}, due = {}, ids = {};
+    _cleanup_(buf_done) Buf names = {}, tries = {}, room = {}, due = {}, ids = {};
     char count[16];
 
-    for (size_t i = 0; w->names[i]; i++) {
-        array_add(&names, w->names[i]);
-        array_addf(&tries, "%d", w->tries[i]);
-    }
+    names_literal(&names, w);
+    for (size_t i = 0; w->names[i]; i++)
+        if (w->room[i] > 0) {
+            array_addf(&tries, "%d", w->tries[i]);
+            array_addf(&room, "%u", w->room[i]);
+        }
     for (size_t i = 0; i < WORKER_PRIORITIES; i++) {
         array_add(&due, *position->due_at[i] ? position->due_at[i] : "-infinity");
         array_add(&ids, *position->id[i] ? position->id[i] : "00000000-0000-0000-0000-000000000000");
     }
     (void) snprintf(count, sizeof(count), "%u", slots);
-    const char *params[] = { queue, ID_TEXT(w->id), array_literal(&names), array_literal(&tries), count,
-        array_literal(&due), array_literal(&ids) };
-    if (buf_error(&names) < 0 || buf_error(&tries) < 0 || buf_error(&due) < 0 || buf_error(&ids) < 0)
+    const char *params[] = { queue, ID_TEXT(w->id), array_literal(&names), array_literal(&tries),
+        array_literal(&room), count, array_literal(&due), array_literal(&ids) };
+    if (buf_error(&names) < 0 || buf_error(&tries) < 0 || buf_error(&room) < 0 || buf_error(&due) < 0 ||
+        buf_error(&ids) < 0)
         return -ENOMEM;
     return db_call(db, &statement, params, callback, userdata);
 }
@@ -166,7 +176,7 @@ int worker_sleep(Db *db, const WorkerInfo *w, DbCallback callback, void *userdat
     _cleanup_(buf_done) Buf queues = {}, names = {};
 
     list_literal(&queues, w->queues);
-    list_literal(&names, w->names);
+    names_literal(&names, w);
     const char *params[] = { ID_TEXT(w->id), array_literal(&queues), array_literal(&names) };
     if (buf_error(&queues) < 0 || buf_error(&names) < 0)
         return -ENOMEM;

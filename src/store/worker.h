@@ -14,6 +14,7 @@ typedef struct WorkerInfo {
     uint64_t grace_usec;
     char *const *queues, *const *names; /* what it takes; names in the order of tries */
     const int *tries;                   /* each name's max_attempts */
+    const unsigned *room; /* how many of each it can take now; claim and sleep leave out names with 0 */
 } WorkerInfo;
 
 /* Takes the session lock. Nothing to read in the reply but its outcome. */

@@ -20,7 +20,8 @@ typedef struct QueueScan {
     Worker *worker;
     const char *name;
     ClaimPosition position;
-    bool dry; /* a scan from the start came back empty */
+    bool whole; /* the claim under way asks for as many of every name as there are slots */
+    bool dry;   /* a scan from the start came back empty */
 } QueueScan;
 
 struct Worker {
@@ -42,6 +43,8 @@ struct Worker {
     /* turn.c */
     Run **runs;            /* config.concurrency of them at most, and ended ones that wait to be written */
     size_t n_runs, n_busy; /* busy: claimed or running */
+    unsigned *room;        /* for each handler: how many more may run; info.room */
+    bool narrow;           /* a handler has less room than there are free slots */
     QueueScan *queues;
     size_t n_queues, next_queue;
     sd_event_source *turn_source; /* deferred: runs once the loop has nothing else to do */
@@ -69,6 +72,11 @@ struct Worker {
 /* ---- session.c ---- */
 int session_open(Worker *w);
 void session_close(Worker *w);
+
+/* ---- room.c ---- */
+int room_init(Worker *w); /* after the handlers were read: -ENOMEM */
+/* Looks how many tasks of each handler may be claimed. 0: none of any. */
+size_t room_update(Worker *w);
 
 /* ---- turn.c ---- */
 int turn_init(Worker *w);

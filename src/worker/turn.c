@@ -28,7 +28,12 @@ static void on_run_end(_unused_ Run *run, void *userdata) {
     Worker *w = userdata;
 
     w->n_busy--;
-    turn_want(w, false);
+    if (w->narrow) { /* tasks of its handler may have been passed for want of room */
+        w->listed = false;
+        for (size_t i = 0; i < w->n_queues; i++)
+            w->queues[i].dry = false;
+    }
+    turn_want(w, w->narrow);
 }
 
 Run *turn_add_run(Worker *w, const DbRows *rows, size_t row) {
@@ -67,10 +72,6 @@ static const char *known_ids(const Worker *w, Buf *b) {
     for (size_t i = 0; i < w->n_runs; i++)
         array_add(b, w->runs[i]->id_text);
     return array_literal(b);
-}
-
-static size_t free_slots(const Worker *w) {
-    return w->draining || w->n_busy >= w->config.concurrency ? 0 : w->config.concurrency - w->n_busy;
 }
 
 static bool to_send(const Run *run) {
@@ -204,7 +205,8 @@ static void claim_answered(Worker *w, QueueScan *q, const DbReply *reply) {
     }
     w->expect = db_rows(reply->rows) > 0;
     if (w->expect) {
-        worker_position_advance(&q->position, reply->rows);
+        if (q->whole) /* else it passed tasks for want of room, not for ever */
+            worker_position_advance(&q->position, reply->rows);
         if (w->listed)
             (void) worker_awake(w->db, w->info.id);
         w->listed = false;
@@ -427,12 +429,14 @@ static int on_poll(sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
 
 /* ---- the turn ---- */
 
-static int send_claim(Worker *w, QueueScan *q) {
-    return worker_claim(w->db, &w->info, q->name, (unsigned) free_slots(w), &q->position, on_claimed, q);
+static int send_claim(Worker *w, QueueScan *q, size_t slots) {
+    q->whole = !w->narrow;
+    return worker_claim(w->db, &w->info, q->name, (unsigned) slots, &q->position, on_claimed, q);
 }
 
 static int turn(Worker *w) {
-    bool look = w->claim_wanted && free_slots(w) > 0;
+    const size_t slots = w->claim_wanted ? room_update(w) : 0;
+    bool look = slots > 0;
     int r = orders_due(w) ? send_orders(w) : 0;
     QueueScan *q;
 
@@ -442,7 +446,7 @@ static int turn(Worker *w) {
     }
     q = look ? next_scan(w) : NULL;
     if (r >= 0 && q)
-        r = send_claim(w, q);
+        r = send_claim(w, q, slots);
     if (r < 0)
         return r;
     if ((q && w->expect) || any_ended(w) || beat_due(w))
@@ -521,6 +525,7 @@ void turn_done(Worker *w) {
     while (w->n_runs > 0)
         remove_run(w, w->n_runs - 1);
     free(w->runs);
+    free(w->room);
     free(w->queues);
     w->turn_source = sd_event_source_disable_unref(w->turn_source);
     w->poll_timer = sd_event_source_disable_unref(w->poll_timer);

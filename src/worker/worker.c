@@ -90,11 +90,12 @@ static int on_stop(_unused_ sd_event_source *s, _unused_ const struct signalfd_s
 
 /* ---- start ---- */
 
-static void use_handlers(Worker *w, Handlers *h) {
+static int use_handlers(Worker *w, Handlers *h) {
     handlers_done(&w->handlers);
     w->handlers = *h;
     w->info.names = w->handlers.names;
     w->info.tries = w->handlers.tries;
+    return room_init(w);
 }
 
 /* What runs keeps what it was started with; the next claim asks for the new names. */
@@ -107,7 +108,8 @@ static int on_reload(
         log_error("Out of memory; the handlers stay as they were");
         return 0;
     }
-    use_handlers(w, &h);
+    if (use_handlers(w, &h) < 0)
+        return -ENOMEM; /* the loop ends, and the service manager starts another process */
     log_info("Read %zu handlers", w->handlers.n);
     turn_notified(w);
     return 0;
@@ -150,7 +152,9 @@ static int init(Worker *w, int argc, char *argv[]) {
     r = handlers_load(w->config.tasks, &h);
     if (r < 0)
         return r;
-    use_handlers(w, &h);
+    r = use_handlers(w, &h);
+    if (r < 0)
+        return r;
     if (w->handlers.n == 0)
         log_warning(
             "There is no handler file in any of the folders of TasksPath=: this worker can run nothing");

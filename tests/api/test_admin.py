@@ -40,7 +40,7 @@ def test_a_paused_queue_gives_nothing_out(api: Client, db: psycopg.Connection) -
     api.post(TASK)
     assert api.patch("/api/queues/default/pause").json["paused"] is True
     worker = register(db)
-    claim = ("SELECT count(*) FROM pgmill.claim('default', %s, '{t}', '{3}', 5, array_fill('-infinity'::timestamptz, '{4}'),"
+    claim = ("SELECT count(*) FROM pgmill.claim('default', %s, '{t}', '{3}', '{5}', 5, array_fill('-infinity'::timestamptz, '{4}'),"
              " array_fill('00000000-0000-0000-0000-000000000000'::uuid, '{4}'))")
     assert db.execute(claim, [worker]).fetchone() == (0,)
     assert api.patch("/api/queues/default/resume").json["paused"] is False
@@ -73,7 +73,7 @@ def test_a_quiet_worker_claims_no_more(api: Client, db: psycopg.Connection) -> N
     id = register(db)
     api.post(TASK)
     assert api.patch(f"/api/workers/{id}/quiet").json["status"] == "QUIET"
-    claim = ("SELECT count(*) FROM pgmill.claim('default', %s, '{t}', '{3}', 5, array_fill('-infinity'::timestamptz, '{4}'),"
+    claim = ("SELECT count(*) FROM pgmill.claim('default', %s, '{t}', '{3}', '{5}', 5, array_fill('-infinity'::timestamptz, '{4}'),"
              " array_fill('00000000-0000-0000-0000-000000000000'::uuid, '{4}'))")
     assert db.execute(claim, [id]).fetchone() == (0,)
     api.patch(f"/api/workers/{uuid.uuid4()}/quiet", 404)

@@ -42,9 +42,10 @@ class Worker:
         session.execute("SELECT pgmill.register(%s, 'w', 'host', 1, '0', make_interval(secs => %s), '{default}', %s, %s)",
                         [self.id, grace, self.names, identity])
 
-    def claim(self, slots: int = 10, queue: str = "default", after: Sequence[Any] = START) -> list[Claim]:
-        query = "SELECT id, claim_no, priority, due_at FROM pgmill.claim(%s, %s, %s, %s, %s, %s, %s)"
-        parameters = [queue, self.id, self.names, self.tries, slots, *after]
+    def claim(self, slots: int = 10, queue: str = "default", after: Sequence[Any] = START,
+              room: Sequence[int] | None = None) -> list[Claim]:
+        query = "SELECT id, claim_no, priority, due_at FROM pgmill.claim(%s, %s, %s, %s, %s, %s, %s, %s)"
+        parameters = [queue, self.id, self.names, self.tries, list(room or [slots] * len(self.names)), slots, *after]
         return [Claim(*row) for row in self.session.execute(query, parameters)]
 
     def finish(self, *ends: End) -> dict[uuid.UUID, str]:

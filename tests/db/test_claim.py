@@ -275,6 +275,45 @@ def test_a_limit_is_exact_while_workers_race(mill: Mill) -> None:
     assert 1 <= most <= 5
 
 
+# ---- room for each name ----
+
+
+def test_few_slots_get_the_most_urgent_of_all_names(mill: Mill) -> None:
+    worker = mill.worker(names=["a", "b"], tries=[1, 1])
+    low, high, critical = mill.submit("a", priority="LOW"), mill.submit("b", priority="HIGH"), mill.submit("a", priority="CRITICAL")
+    assert [ids(worker.claim(1)) for _ in range(3)] == [[critical], [high], [low]]
+
+
+def test_no_more_of_a_name_than_there_is_room(mill: Mill) -> None:
+    worker = mill.worker(names=["a", "b", "c"], tries=[1, 1, 1])
+    line = [mill.submit(name, priority=p) for p in ("HIGH", "LOW") for name in ("a", "a", "b", "c", "c")]
+    assert ids(worker.claim(9, room=[1, 2, 3])) == [line[0], line[2], line[3], line[4], line[7], line[8]]
+    assert ids(worker.claim(2, room=[2, 2, 2])) == [line[1], line[5]]
+
+
+def test_names_in_front_that_it_has_not_cost_no_place(mill: Mill) -> None:
+    mill.submit_many(50, name="foreign")
+    id, worker = mill.submit(), mill.worker()
+    assert ids(worker.claim(1)) == [id]
+
+
+def test_behind_rows_that_are_held_others_are_found(mill: Mill) -> None:
+    held, free = [mill.submit() for _ in range(3)], [mill.submit() for _ in range(3)]
+    worker = mill.worker()
+    with mill.held(*held):
+        assert ids(worker.claim(2)) == free[:2]
+        assert ids(worker.claim(2)) == free[2:]
+    assert ids(worker.claim(9)) == held
+
+
+def test_a_held_row_takes_no_room(mill: Mill) -> None:
+    worker = mill.worker(names=["a", "b"], tries=[1, 1])
+    first, held, second, other = mill.submit("b"), mill.submit("a"), mill.submit("a"), mill.submit("b")
+    with mill.held(held):
+        assert ids(worker.claim(9, room=[1, 1])) == [first, second]
+    assert ids(worker.claim(9, room=[2, 2])) == [held, other]
+
+
 # ---- who may claim, and what it costs ----
 
 

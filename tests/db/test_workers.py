@@ -63,7 +63,7 @@ def test_what_an_old_session_had_not_committed_is_lost_before_the_new_one_reads(
     id, worker = mill.submit(), mill.worker()
     old, worker.session = worker.session, mill.connect()
     old.autocommit = False
-    old.execute("SELECT pgmill.claim('default', %s, '{t}', '{3}', 1, %s, %s)",
+    old.execute("SELECT pgmill.claim('default', %s, '{t}', '{3}', '{1}', 1, %s, %s)",
                 [worker.id, ["-infinity"] * 4, [uuid.UUID(int=0)] * 4])
     assert worker.call("attach") is True
     assert mill.row(id).state == "ready"
