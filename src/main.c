@@ -9,6 +9,7 @@
 #include "api/api.h"
 #include "base/log.h"
 #include "cli/cli.h"
+#include "main/doctor.h"
 #include "main/setup.h"
 #include "worker/worker.h"
 
@@ -18,6 +19,7 @@ static const Verb *const verbs[] = {
     &worker_verb,
     &handlers_verb,
     &setup_verb,
+    &doctor_verb,
     &token_verb,
     &migrate_verb,
     &submit_verb,

@@ -66,6 +66,14 @@ static bool beyond_this_machine(const Address *a) {
     return !IN6_IS_ADDR_LOOPBACK(in6) && !(IN6_IS_ADDR_V4MAPPED(in6) && in6->s6_addr[12] == 127);
 }
 
+int listen_is_beyond(const char *address) {
+    Address a;
+    socklen_t len;
+    int r = (*address == '/' ? parse_unix : parse_inet)(address, &a, &len);
+
+    return r < 0 ? r : beyond_this_machine(&a);
+}
+
 static void format_address(const Address *a, char *buf, size_t size) {
     char host[INET6_ADDRSTRLEN] = "?";
 

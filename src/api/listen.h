@@ -21,6 +21,9 @@ typedef struct ListenSockets {
     const char *beyond; /* the address of one that other machines can reach; NULL: there is none */
 } ListenSockets;
 
+/* Could another machine reach this HOST:PORT or socket path? 1: yes, 0: no, -EINVAL: it is none. */
+int listen_is_beyond(const char *address);
+
 /*
  * The sockets passed in, else those of config->listen. tokens: they are asked for. An IPv6 address is left out on a machine without IPv6.
  * Errors, each logged: -EINVAL an address cannot be read, -EACCES it is beyond loopback and there are no

@@ -5,6 +5,7 @@
 #include <ini.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "base/util.h"
 
@@ -95,6 +96,8 @@ int ini_read_file(const char *path, IniEntry entry, void *userdata, unsigned *re
     *ret_line = 0;
     if (fd < 0 || fstat(fd, &st) < 0)
         return -errno;
+    if (S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3))
+        return 0; /* /dev/null is an empty file */
     if (!S_ISREG(st.st_mode))
         return S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
     do {

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What lies in the database and who lives off it. The statements decide; each looks at a bounded number of rows.
+ */
+#include "store/check.h"
+
+/* Living workers, as rows w; and a list that stays readable. */
+#define LIVING                                                                             \
+    "pgmill.workers w JOIN pgmill.heartbeats h ON h.worker = w.id AND NOT h.dead AND NOT " \
+    "EXISTS (SELECT FROM pgmill.suspects() s WHERE s.worker = w.id)"
+#define FIRST_FEW(what) \
+    "array_to_string((array_agg(" what "))[:5], ', ') || CASE WHEN count(*) > 5 THEN ' …' ELSE '' END"
+
+const Check state_checks[] = {
+    {
+        .name = "transactions",
+        .look = check_by_sql,
+        .database = true,
+        .remedy = "find it in pg_stat_activity (xact_start) or pg_prepared_xacts, and end it: it keeps dead "
+                  "rows, and "
+                  "claims get slower",
+        .statement = { "doctor_transactions",
+            "SELECT CASE WHEN age > 600 THEN 'warning' ELSE 'ok' END, format('the oldest is %s s old%s', "
+            "age, "
+            "CASE WHEN pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') THEN '' "
+            "ELSE '; those of other roles are not seen without the role pg_monitor' END) "
+            "FROM (SELECT round(pgmill.oldest_transaction_seconds()) AS age) a",
+            0 },
+    },
+    {
+        .name = "workers",
+        .look = check_by_sql,
+        .database = true,
+        .remedy = "start some on any host: systemctl enable --now pgmill-worker@1",
+        .statement = { "doctor_workers",
+            "SELECT CASE WHEN count(*) = 0 THEN 'warning' ELSE 'ok' END, "
+            "format('%s live, on %s hosts', count(*), count(DISTINCT w.host)) FROM " LIVING,
+            0 },
+    },
+    {
+        .name = "lost workers",
+        .look = check_by_sql,
+        .database = true,
+        .remedy = "look at their hosts: systemctl status pgmill-worker@NAME; others take their tasks after "
+                  "the grace "
+                  "period",
+        .statement = { "doctor_lost",
+            "SELECT CASE WHEN count(*) > 0 THEN 'warning' ELSE 'ok' END, "
+            "CASE WHEN count(*) > 0 THEN " FIRST_FEW(
+                "w.instance || ' on ' || w.host") " ELSE 'none' END "
+                                                  "FROM pgmill.suspects() s JOIN pgmill.workers w ON w.id = "
+                                                  "s.worker",
+            0 },
+    },
+    {
+        .name = "queues",
+        .look = check_by_sql,
+        .database = true,
+        .remedy = "let a worker serve them: Queues= in the section [Worker] of pgmill.conf, or "
+                  "PGMILL_QUEUES= of one",
+        .statement = { "doctor_queues",
+            "SELECT CASE WHEN count(*) > 0 THEN 'problem' ELSE 'ok' END, "
+            "CASE WHEN count(*) > 0 THEN 'tasks wait, and no worker serves: ' || " FIRST_FEW(
+                "q.name") " "
+                          "ELSE 'each with waiting tasks is served' END "
+                          "FROM pgmill.queue_states() q WHERE q.available > 0 AND NOT EXISTS (SELECT "
+                          "FROM " LIVING " WHERE q.name = ANY (w.queues))",
+            0 },
+    },
+    {
+        .name = "task names",
+        .look = check_by_sql,
+        .database = true,
+        .remedy = "write their handler files on a host that serves the queue, and reload its workers",
+        .statement = { "doctor_names",
+            "WITH waiting AS (SELECT DISTINCT q.name AS queue, t.name "
+            "FROM pgmill.queue_names q CROSS JOIN unnest(enum_range(NULL::pgmill.priority)) p CROSS JOIN "
+            "LATERAL ("
+            "SELECT t.name FROM pgmill.tasks t WHERE t.ready AND t.queue = q.name AND t.priority = p "
+            "ORDER BY t.due_at, t.id LIMIT 1000) t LIMIT 1000) "
+            "SELECT CASE WHEN count(*) > 0 THEN 'problem' ELSE 'ok' END, "
+            "CASE WHEN count(*) > 0 THEN 'no worker of its queue knows how to run: ' || " FIRST_FEW(
+                "format('%s (%s)', n.name, n.queue)") " ELSE 'each that waits can be run' END "
+                                                      "FROM waiting n WHERE EXISTS (SELECT FROM " LIVING
+                                                      " WHERE n.queue = ANY (w.queues)) "
+                                                      "AND NOT EXISTS (SELECT FROM " LIVING
+                                                      " WHERE n.queue = ANY (w.queues) AND n.name = ANY "
+                                                      "(w.names))",
+            0 },
+    },
+    {},
+};
