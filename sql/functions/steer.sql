@@ -6,13 +6,23 @@
 --   ended     it has ended
 --   running   it runs, and this version cannot do that to a running task
 --   taken     another unfinished task has its unique_key (retry)
--- A task that another session's open transaction holds raises lock_not_available (55P03) after half a second.
+-- A task that another session's open transaction holds raises lock_not_available (55P03) after half a second, or after
+-- what the session has set as pgmill.patience.
+
+-- The SET clause of a function that calls it keeps the setting within that function.
+CREATE OR REPLACE FUNCTION pgmill.be_patient() RETURNS void
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  PERFORM set_config('lock_timeout', coalesce(nullif(current_setting('pgmill.patience', true), ''), '500ms'), true);
+END
+$$;
 
 CREATE OR REPLACE FUNCTION pgmill.steerable(task uuid) RETURNS text
 LANGUAGE plpgsql VOLATILE SET lock_timeout = '500ms' AS $$
 DECLARE
   state pgmill.state;
 BEGIN
+  PERFORM pgmill.be_patient();
   SELECT t.state INTO state FROM pgmill.tasks t WHERE t.id = task FOR NO KEY UPDATE;
   RETURN CASE
     WHEN state IS NULL     THEN 'unknown'
@@ -100,6 +110,7 @@ DECLARE
   verdict text := pgmill.steerable(task);
   t pgmill.tasks;
 BEGIN
+  PERFORM pgmill.be_patient();
   IF verdict NOT IN ('done', 'ended') THEN
     RETURN verdict;
   END IF;

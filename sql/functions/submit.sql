@@ -84,8 +84,8 @@ END
 $$;
 
 -- One task that has a unique_key, or any number under an idempotency key (NULL: none): all or nothing. request: the
--- SHA-256 of what the client sent. Whoever comes second waits half a second for the first one's transaction, then
--- lock_not_available (55P03). Sent again with the same ids it changes nothing. verdict:
+-- SHA-256 of what the client sent. Whoever comes second waits half a second (pgmill.be_patient) for the first one's transaction,
+-- then lock_not_available (55P03). Sent again with the same ids it changes nothing. verdict:
 --   stored   they exist; ids as given
 --   same     the same request came before under this key; ids are those of its tasks
 --   other    another request came before under this key
@@ -98,7 +98,7 @@ CREATE OR REPLACE FUNCTION pgmill.submit_keyed(
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 BEGIN
-  PERFORM set_config('lock_timeout', '500ms', true);
+  PERFORM pgmill.be_patient();
   stored := ids;
   IF submit_keyed.key IS NOT NULL THEN
     INSERT INTO pgmill.idempotency AS i (scope, key, request, tasks, expires_at)

@@ -20,7 +20,8 @@ static void on_answer(const Ask *ask, const DbRows *rows) {
     Buf body = {};
 
     if (streq(verdict, "unknown") || !text)
-        return problem_answer(ask->request, *missing, "There is none of that name or id here");
+        return problem_answer(
+            ask->request, *missing, "There is nothing at %s", FIELDS_QUOTE(http_path(ask->request)));
     buf_add(&body, text, db_length(rows, 0, 1));
     buf_putc(&body, '\n');
     http_answer(ask->request, streq(verdict, "created") ? 201 : 200, "application/json", NULL, &body);
@@ -28,7 +29,7 @@ static void on_answer(const Ask *ask, const DbRows *rows) {
 
 static Ask *ask(Api *api, HttpRequest *r, const Problem *missing) {
     return ask_new(
-        &(Ask){ .api = api, .request = r, .use = LINK_BROWSE, .answer = on_answer, .what = missing });
+        &(Ask){ .api = api, .request = r, .use = LINK_STEER, .answer = on_answer, .what = missing });
 }
 
 static bool is_queue(HttpRequest *r, const char *name) {

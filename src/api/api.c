@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <sysexits.h>
 
-#include "api/context.h"
+#include "api/ask.h"
 #include "api/events.h"
 #include "api/metrics.h"
 #include "api/read.h"
@@ -237,7 +237,7 @@ static int make_links(Api *api) {
         [LINK_WRITE_TOO] = "pgmill-api write too",
         [LINK_READ] = "pgmill-api read",
         [LINK_STEER] = "pgmill-api steer",
-        [LINK_KEYED] = "pgmill-api keyed",
+        [LINK_BULK] = "pgmill-api bulk",
         [LINK_BROWSE] = "pgmill-api browse",
     };
     static const LinkEvents events = { .changed = on_link_changed, .notified = on_notified };
@@ -269,6 +269,8 @@ static int make_queues(Api *api) {
     if (r >= 0)
         r = events_new(&api->events, api->event, api->watch);
     if (r >= 0)
+        r = asks_new(&api->asks, api->event);
+    if (r >= 0)
         r = metrics_new(&api->metrics);
     return r;
 }
@@ -288,6 +290,7 @@ static void api_done(Api *api) {
     for (size_t i = 0; i < _LINK_USE_MAX; i++)
         link_free(api->links[i]);
     rescuer_free(api->rescuer);
+    asks_free(api->asks);
     groups_free(api->submissions);
     groups_free(api->reads);
     http_server_free(api->server);

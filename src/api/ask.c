@@ -3,12 +3,26 @@
 
 #include "api/failure.h"
 #include "api/problem.h"
+#include "base/time.h"
+#include "base/timer.h"
 
-/* Of one session: each may wait half a second for a row that another session holds, one behind the other. */
-#define ASKING_MAX 16
+/* Of one session, one behind the other. */
+#define ASKING_MAX       64
+#define ASKING_BYTES_MAX (64U * 1024 * 1024)
+
+#define AGAIN_USEC          (50 * USEC_PER_MSEC)
+#define GIVE_UP_LOCKED_USEC (500 * USEC_PER_MSEC)
+#define GIVE_UP_LOST_USEC   (60 * USEC_PER_SEC)
+
+struct Asks {
+    Ask *again; /* to be sent, in any order */
+    sd_event_source *tick;
+};
+
+/* ---- one ---- */
 
 Ask *ask_new(const Ask *ask) {
-    size_t *asking = &ask->api->asking[ask->use];
+    Asking *asking = &ask->api->asking[ask->use];
     const Link *link = ask->api->links[ask->use];
     Ask *copy;
 
@@ -16,14 +30,18 @@ Ask *ask_new(const Ask *ask) {
         failure_answer_unusable(ask->request, link);
         return NULL;
     }
-    copy = *asking < ASKING_MAX ? malloc(sizeof(Ask)) : NULL;
+    bool fits = asking->count < ASKING_MAX &&
+                (asking->bytes == 0 || asking->bytes + ask->bytes <= (size_t) ASKING_BYTES_MAX);
+    copy = fits ? malloc(sizeof(Ask)) : NULL;
     if (!copy) {
         problem_answer(
-            ask->request, PROBLEM_BUSY, "%zu requests of this kind are under way already", *asking);
+            ask->request, PROBLEM_BUSY, "%zu requests of this kind are under way already", asking->count);
         return NULL;
     }
     *copy = *ask;
-    (*asking)++;
+    copy->first_sent = time_now_boottime();
+    asking->count++;
+    asking->bytes += ask->bytes;
     return copy;
 }
 
@@ -32,7 +50,12 @@ Db *ask_db(const Ask *ask) {
 }
 
 static void ask_free(Ask *ask) {
-    ask->api->asking[ask->use]--;
+    Asking *asking = &ask->api->asking[ask->use];
+
+    asking->count--;
+    asking->bytes -= ask->bytes;
+    if (ask->done)
+        ask->done(ask);
     free(ask);
 }
 
@@ -43,14 +66,107 @@ void ask_sent(Ask *ask, int r) {
     ask_free(ask);
 }
 
-void ask_on_reply(_unused_ Db *db, const DbReply *reply, void *userdata) {
-    Ask *ask = userdata;
-
-    if (reply->outcome == DB_OK && db_rows(reply->rows) > 0)
-        ask->answer(ask, reply->rows);
-    else if (ask->failed)
+static void fail(Ask *ask, const DbReply *reply) {
+    if (ask->failed)
         ask->failed(ask, reply);
     else
         failure_answer(ask->request, reply);
     ask_free(ask);
+}
+
+/* ---- again ---- */
+
+static void again(Ask *ask) {
+    Asks *asks = ask->api->asks;
+
+    if (!asks->again)
+        (void) timer_start(asks->tick, AGAIN_USEC);
+    ask->next = asks->again;
+    asks->again = ask;
+}
+
+/* May it be sent once more? */
+static bool is_worth_it(const Ask *ask, DbOutcome outcome) {
+    uint64_t age = time_now_boottime() - ask->first_sent;
+
+    if (!ask->send)
+        return false;
+    if (outcome == DB_LOST || ask->lost)
+        return age < GIVE_UP_LOST_USEC;
+    return (outcome == DB_LOCKED || outcome == DB_RETRY) && age < GIVE_UP_LOCKED_USEC;
+}
+
+void ask_on_reply(_unused_ Db *db, const DbReply *reply, void *userdata) {
+    Ask *ask = userdata;
+
+    if (reply->outcome == DB_OK && db_rows(reply->rows) > 0) {
+        ask->answer(ask, reply->rows);
+        return ask_free(ask);
+    }
+    bool transient = reply->outcome == DB_LOST || reply->outcome == DB_LOCKED || reply->outcome == DB_RETRY;
+    if (!transient || !is_worth_it(ask, reply->outcome))
+        return fail(ask, reply);
+    ask->lost |= reply->outcome == DB_LOST;
+    again(ask);
+}
+
+static void send_now(Ask *ask) {
+    Db *db = ask_db(ask);
+    int r = db ? task_be_brief(db) : -ENOTCONN;
+
+    if (r >= 0)
+        r = ask->send(ask, db);
+    if (r >= 0)
+        return;
+    if (is_worth_it(ask, DB_LOST))
+        return again(ask);
+    fail(ask, &(DbReply){ .outcome = DB_LOST, .sqlstate = "", .message = "", .constraint = "" });
+}
+
+void ask_start(const Ask *ask) {
+    Ask *copy = ask_new(ask);
+
+    if (copy)
+        send_now(copy);
+    else if (ask->done)
+        ask->done((Ask *) ask);
+}
+
+static int on_tick(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
+    Asks *asks = userdata;
+    Ask *list = TAKE_PTR(asks->again);
+
+    while (list) {
+        Ask *ask = list;
+        list = ask->next;
+        send_now(ask);
+    }
+    return 0;
+}
+
+int asks_new(Asks **ret, sd_event *event) {
+    Asks *asks = calloc(1, sizeof(Asks));
+
+    if (!asks)
+        return -ENOMEM;
+    int r = timer_new(&asks->tick, event, USEC_PER_MSEC, on_tick, asks);
+    if (r < 0) {
+        free(asks);
+        return r;
+    }
+    *ret = asks;
+    return 0;
+}
+
+Asks *asks_free(Asks *asks) {
+    if (!asks)
+        return NULL;
+    while (asks->again) {
+        Ask *ask = asks->again;
+        asks->again = ask->next;
+        fail(ask, &(DbReply){ .outcome = DB_LOST, .sqlstate = "", .message = "", .constraint = "" });
+    }
+    sd_event_source_disable_unref(asks->tick);
+    free(asks);
+    return NULL;
 }

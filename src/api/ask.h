@@ -3,9 +3,13 @@
 /*
  * One question to the database on behalf of one request: for what is neither stored nor read in groups.
  *
- *     Ask *ask = ask_new(&(Ask){ .api = api, .request = r, .use = LINK_STEER, .answer = on_paused, .id = id });
+ *     Ask *ask = ask_new(&(Ask){ .api = api, .request = r, .use = LINK_BROWSE, .answer = on_page });
  *     if (ask)
- *         ask_sent(ask, task_pause(ask_db(ask), id, ask_on_reply, ask));
+ *         ask_sent(ask, task_log(ask_db(ask), id, ask_on_reply, ask));
+ *
+ * or, for what is harmless to ask twice, ask_start(): sent again while another session holds the row that it wants, for
+ * half a second, so that nobody waits behind it meanwhile; and after a lost answer, for a minute, so that its answer
+ * is the truth.
  */
 #include "api/context.h"
 
@@ -15,9 +19,18 @@ typedef struct Ask {
     LinkUse use;
     Id id;            /* of what is asked about */
     const void *what; /* the asker's own */
+    size_t bytes;     /* that it keeps in memory, if many */
     /* Each must answer request. rows: at least one. failed: NULL means failure_answer(). */
     void (*answer)(const struct Ask *ask, const DbRows *rows);
     void (*failed)(const struct Ask *ask, const DbReply *reply);
+    /* For ask_start(): sends it, with ask_on_reply(); and frees what. done may be NULL. */
+    int (*send)(struct Ask *ask, Db *db);
+    void (*done)(struct Ask *ask);
+
+    /* ask.c's own */
+    struct Ask *next;
+    uint64_t first_sent; /* CLOCK_BOOTTIME */
+    bool lost;           /* an answer was */
 } Ask;
 
 /* A copy, counted. NULL: the request is answered, 503: the session cannot be used, or too much is under way. */
@@ -29,3 +42,11 @@ void ask_sent(Ask *ask, int r);
 
 /* The callback to send with; userdata is the Ask. */
 void ask_on_reply(Db *db, const DbReply *reply, void *userdata);
+
+/* ask_new(), then send(). Takes what over in any case. */
+void ask_start(const Ask *ask);
+
+/* Of all that are to be sent again. Free it after the links, before the server. */
+typedef struct Asks Asks;
+int asks_new(Asks **ret, sd_event *event);
+Asks *asks_free(Asks *asks);

@@ -16,11 +16,16 @@ typedef enum LinkUse {
     LINK_WRITE,     /* groups of submissions … */
     LINK_WRITE_TOO, /* … one is executed while another is flushed */
     LINK_READ,      /* groups of reads; it also listens for changes */
-    LINK_STEER,     /* may wait half a second for a row that somebody holds; a rescue may move thousands */
-    LINK_KEYED, /* may wait as long for another submission with the same key; bulk submissions take their time */
-    LINK_BROWSE, /* lists, queues, workers, figures */
+    LINK_STEER,     /* short questions: steering, keyed submissions, queues, workers, figures; a rescue */
+    LINK_BULK,      /* bulk submissions take their time */
+    LINK_BROWSE,    /* lists and logs, too */
     _LINK_USE_MAX,
 } LinkUse;
+
+/* Questions of one session that are under way, see ask.h. */
+typedef struct Asking {
+    size_t count, bytes;
+} Asking;
 
 typedef struct Api {
     int argc; /* how it was started; for reading the configuration again */
@@ -34,7 +39,8 @@ typedef struct Api {
     ListenSockets listen;
     HttpServer *server;
     Link *links[_LINK_USE_MAX];
-    size_t asking[_LINK_USE_MAX]; /* questions under way, see ask.h */
+    Asking asking[_LINK_USE_MAX];
+    struct Asks *asks;
     Groups *submissions, *reads;
     struct Watch *watch;
     struct Waits *waits;

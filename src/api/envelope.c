@@ -80,8 +80,8 @@ static int read_scheduled_at(TaskNew *t, const JsonSpan *value, const char *fiel
         return r;
     r = time_parse(s, &usec);
     if (r == -ERANGE)
-        fields_add(
-            complaints, field, "must be a time of the years 1970 to 9999, not \"%s\"", FIELDS_QUOTE(s));
+        fields_add(complaints, field, "must be a time that exists, of the years 1970 to 9999, not \"%s\"",
+            FIELDS_QUOTE(s));
     else if (r < 0)
         fields_add(complaints, field, "must be a time like 2023-10-01T10:00:00Z (RFC 3339), not \"%s\"",
             FIELDS_QUOTE(s));

@@ -6,6 +6,8 @@
  */
 #include "api/http.h"
 
+#include <poll.h>
+#include <strings.h>
 #include <sys/socket.h>
 
 #include "api/http_parts.h"
@@ -97,6 +99,32 @@ static bool receive(HttpRequest *r, const char *data, size_t n) {
 
 /* The header is there. Answers that need not wait for the body, because it is long or the client asked, are given at
  * once; libmicrohttpd closes the connection behind them. */
+typedef struct Framing {
+    unsigned hosts, lengths, encodings;
+    bool chunked;
+} Framing;
+
+static enum MHD_Result on_header(
+    void *userdata, _unused_ enum MHD_ValueKind kind, const char *name, const char *value) {
+    Framing *f = userdata;
+
+    f->hosts += strcasecmp(name, "Host") == 0;
+    f->lengths += strcasecmp(name, "Content-Length") == 0;
+    if (strcasecmp(name, "Transfer-Encoding") == 0) {
+        f->encodings++;
+        f->chunked = value && strcasecmp(value, "chunked") == 0;
+    }
+    return MHD_YES;
+}
+
+/* RFC 9112, sections 3.2 and 6.3: what somebody before or behind us might read as another request. */
+static bool is_ambiguous(const HttpRequest *r) {
+    Framing f = {};
+
+    (void) MHD_get_connection_values(r->connection, MHD_HEADER_KIND, on_header, &f);
+    return f.hosts > 1 || f.lengths + f.encodings > 1 || (f.encodings > 0 && !f.chunked);
+}
+
 static enum MHD_Result request_begin(HttpRequest *r) {
     HttpServer *s = r->listener->server;
     const char *length = http_header(r, "Content-Length");
@@ -106,7 +134,7 @@ static enum MHD_Result request_begin(HttpRequest *r) {
     deadline_next(&r->guest->deadline, DEADLINE_BODY);
     if (length && parse_uint(length, UINT64_MAX, &announced) < 0)
         announced = UINT64_MAX;
-    if (length && http_header(r, "Transfer-Encoding")) { /* RFC 9112, section 6.3: smuggling */
+    if (is_ambiguous(r)) {
         s->events->refuse(r, MHD_HTTP_BAD_REQUEST, s->userdata);
         at_once = true;
     } else
@@ -155,6 +183,14 @@ static enum MHD_Result request_complete(HttpRequest *r) {
     return MHD_YES;
 }
 
+/* RFC 9112, section 3.2.2: "http://localhost:8000/healthz" is the same as "/healthz". */
+static const char *path_of(const char *url) {
+    static const char scheme[] = "http://";
+    const size_t n = sizeof(scheme) - 1;
+
+    return strncasecmp(url, scheme, n) == 0 ? url + n + strcspn(url + n, "/") : url;
+}
+
 enum MHD_Result http_on_access(void *userdata, struct MHD_Connection *connection, const char *url,
     const char *method, _unused_ const char *version, const char *data, size_t *size, void **state) {
     Listener *l = userdata;
@@ -171,7 +207,7 @@ enum MHD_Result http_on_access(void *userdata, struct MHD_Connection *connection
         r->body_max = l->server->limits.body_max;
         r->guest = info->socket_context;
         r->method = method;
-        r->path = url;
+        r->path = path_of(url);
         return request_begin(r);
     }
     if (*size > 0) {
@@ -207,6 +243,15 @@ const char *http_path(const HttpRequest *r) {
 
 const char *http_header(const HttpRequest *r, const char *name) {
     return MHD_lookup_connection_value(r->connection, MHD_HEADER_KIND, name);
+}
+
+bool http_peer_is_done(const HttpRequest *r) {
+    struct pollfd p = {
+        .fd = MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd,
+        .events = POLLRDHUP
+    };
+
+    return poll(&p, 1, 0) > 0;
 }
 
 bool http_is_local(const HttpRequest *r) {

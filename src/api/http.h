@@ -69,6 +69,10 @@ const char *http_path(const HttpRequest *r); /* as written, percent-encoding and
 const char *http_header(const HttpRequest *r, const char *name); /* the first one; NULL */
 bool http_is_local(const HttpRequest *r);
 
+/* The client will send nothing more: it has gone, or waits for nothing but this answer. libmicrohttpd does not look while
+ * a request waits. */
+bool http_peer_is_done(const HttpRequest *r);
+
 /* Connections are nearly used up, and this one is closed behind its answer: only what must be answered then should
  * be, the rest is told to come back. */
 bool http_is_crowded(const HttpRequest *r);

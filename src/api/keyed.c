@@ -13,20 +13,37 @@
 enum { COLUMN_VERDICT, COLUMN_IDS, COLUMN_HOLDER, COLUMN_FIRST, COLUMN_TASK };
 
 /* What is remembered of a submission until its answer. */
-static const char one[] = "one", many[] = "many";
+typedef struct Keyed {
+    EnvelopeTasks all;
+    bool many; /* a bulk, whatever its size */
+    TaskKey key;
+    char *key_text, *scope, request[DIGEST_HEX_SIZE];
+} Keyed;
+
+static Keyed *keyed_free(Keyed *k) {
+    if (!k)
+        return NULL;
+    envelope_tasks_done(&k->all);
+    free(k->key_text);
+    free(k->scope);
+    free(k);
+    return NULL;
+}
+
+static void keyed_freep(Keyed **k) {
+    keyed_free(*k);
+}
 
 bool keyed_is(HttpRequest *r, const TaskNew *task) {
     return task->unique_key || http_header(r, "Idempotency-Key");
 }
 
-/* False: r is answered. ret->key stays NULL without the header. */
-static bool read_key(
-    HttpRequest *r, const char *body, size_t len, TaskKey *ret, char hex[static DIGEST_HEX_SIZE]) {
+/* False: r is answered. k->key.key stays NULL without the header. */
+static bool read_key(HttpRequest *r, const char *body, size_t len, Keyed *k) {
     const char *key = http_header(r, "Idempotency-Key");
     bool printable = true;
     Digest digest;
 
-    *ret = (TaskKey){};
     if (!key)
         return true;
     for (const char *p = key; *p; p++)
@@ -35,11 +52,12 @@ static bool read_key(
         problem_answer_field(r, "Idempotency-Key", "must be 1 to %d printable ASCII characters", KEY_MAX);
         return false;
     }
-    if (digest_of(body, len, &digest) < 0) {
+    if (digest_of(body, len, &digest) < 0 || string_replace(&k->key_text, key) < 0 ||
+        string_replace(&k->scope, http_client(r)) < 0) {
         problem_answer(r, PROBLEM_BUSY, "out of memory");
         return false;
     }
-    *ret = (TaskKey){ .scope = http_client(r), .key = key, .request = digest_hex(&digest, hex) };
+    k->key = (TaskKey){ .scope = k->scope, .key = k->key_text, .request = digest_hex(&digest, k->request) };
     return true;
 }
 
@@ -61,6 +79,7 @@ static void answer_task(HttpRequest *r, bool replayed, const DbRows *rows) {
 
 static void on_submitted(const Ask *ask, const DbRows *rows) {
     const char *verdict = db_value(rows, 0, COLUMN_VERDICT);
+    const Keyed *k = ask->what;
     bool replayed = streq(verdict, "same");
 
     if (streq(verdict, "other"))
@@ -68,7 +87,7 @@ static void on_submitted(const Ask *ask, const DbRows *rows) {
             ask->request, PROBLEM_KEY_MISMATCH, "Another body came with this Idempotency-Key before");
     if (streq(verdict, "taken"))
         return problem_answer_unique(ask->request, db_value(rows, 0, COLUMN_HOLDER));
-    if (ask->what == many)
+    if (k->many)
         return answer_ids(ask->request, replayed, db_value(rows, 0, COLUMN_IDS));
     answer_task(ask->request, replayed, rows);
 }
@@ -77,43 +96,59 @@ static void on_failed(const Ask *ask, const DbReply *reply) {
     if (reply->outcome == DB_LOCKED)
         problem_answer(ask->request, PROBLEM_KEY_IN_FLIGHT,
             "Another session's transaction has the key; this request waited half a second for it");
+    else if (reply->outcome == DB_LOST)
+        submit_answer_lost(ask->request);
     else
         submit_answer_refused(ask->request, reply);
 }
 
-static void submit(
-    Api *api, HttpRequest *r, const TaskKey *key, TaskNew *const tasks[], size_t n, const char *what) {
-    Ask *ask = ask_new(&(Ask){ .api = api,
+static int send_keyed(Ask *ask, Db *db) {
+    const Keyed *k = ask->what;
+
+    return task_submit_keyed(db, k->key.key ? &k->key : NULL, k->all.tasks, k->all.count, ask_on_reply, ask);
+}
+
+static void done(Ask *ask) {
+    keyed_free((Keyed *) ask->what);
+}
+
+/* Takes k over. */
+static void submit(Api *api, HttpRequest *r, Keyed *k) {
+    ask_start(&(Ask){ .api = api,
         .request = r,
-        .use = LINK_KEYED,
+        .use = k->many ? LINK_BULK : LINK_STEER,
+        .what = k,
+        .bytes = k->all.bytes,
+        .send = send_keyed,
         .answer = on_submitted,
         .failed = on_failed,
-        .what = what });
-
-    if (ask)
-        ask_sent(ask, task_submit_keyed(ask_db(ask), key->key ? key : NULL, tasks, n, ask_on_reply, ask));
+        .done = done });
 }
 
 void keyed_post(Api *api, HttpRequest *r, TaskNew *task, const char *body, size_t len) {
     _cleanup_(task_new_freep) TaskNew *owned = task;
-    char hex[DIGEST_HEX_SIZE];
-    TaskKey key;
+    _cleanup_(keyed_freep) Keyed *k = calloc(1, sizeof(Keyed));
 
-    if (read_key(r, body, len, &key, hex))
-        submit(api, r, &key, &owned, 1, one);
+    if (!k || !(k->all.tasks = malloc(sizeof(TaskNew *))))
+        return problem_answer(r, PROBLEM_BUSY, "out of memory");
+    k->all.bytes = strlen(task->payload);
+    k->all.tasks[k->all.count++] = TAKE_PTR(owned);
+    if (read_key(r, body, len, k))
+        submit(api, r, TAKE_PTR(k));
 }
 
 void keyed_post_bulk(Api *api, HttpRequest *r, _unused_ const char *capture) {
-    _cleanup_(envelope_tasks_done) EnvelopeTasks all = {};
+    _cleanup_(keyed_freep) Keyed *k = calloc(1, sizeof(Keyed));
     _cleanup_(fields_done) Fields complaints = {};
-    char hex[DIGEST_HEX_SIZE];
-    TaskKey key;
     size_t len;
     const char *body = http_body(r, &len);
 
-    int outcome = envelope_parse_many(body, len, &all, &complaints);
+    if (!k)
+        return problem_answer(r, PROBLEM_BUSY, "out of memory");
+    k->many = true;
+    int outcome = envelope_parse_many(body, len, &k->all, &complaints);
     if (outcome != 0)
         return submit_answer_envelope(r, outcome, &complaints);
-    if (read_key(r, body, len, &key, hex))
-        submit(api, r, &key, all.tasks, all.count, many);
+    if (read_key(r, body, len, k))
+        submit(api, r, TAKE_PTR(k));
 }

@@ -26,6 +26,8 @@ static bool on_parameter(void *userdata, const char *name, const char *value) {
     Query *q = userdata;
     size_t i = 0;
 
+    if (!*name && !value)
+        return true; /* "?a=1&" */
     while (q->names[i] && !streq(q->names[i], name))
         i++;
     if (!q->names[i])

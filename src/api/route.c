@@ -193,7 +193,7 @@ static bool no_parameters(HttpRequest *r) {
 
 /* Path and method are this row's. */
 static void begin(const Api *api, HttpRequest *r, const Route *route) {
-    const char *type = http_header(r, "Content-Type");
+    const char *type = http_header(r, "Content-Type"), *coding = http_header(r, "Content-Encoding");
 
     if (http_is_crowded(r) && !(route->flags & ROUTE_ALWAYS))
         return problem_answer(r, PROBLEM_BUSY, "Too many connections are open");
@@ -204,6 +204,8 @@ static void begin(const Api *api, HttpRequest *r, const Route *route) {
     if (((route->flags & ROUTE_JSON) || (!streq(route->method, "GET") && has_body(r))) && !is_json(type))
         return problem_answer(
             r, PROBLEM_MEDIA_TYPE, "Content-Type is %s", type ? FIELDS_QUOTE(type) : "missing");
+    if (coding && has_body(r))
+        return problem_answer(r, PROBLEM_MEDIA_TYPE, "Content-Encoding is %s", FIELDS_QUOTE(coding));
     http_set_body_max(r, MAX(http_body_max(r), route->body_max));
     http_then(r, run, route);
 }
@@ -235,5 +237,6 @@ void route_refuse(HttpRequest *r, unsigned status, _unused_ void *userdata) {
     else if (status == 503)
         problem_answer(r, PROBLEM_BUSY, "Too many bytes are being received or sent");
     else
-        problem_answer(r, PROBLEM_BAD_REQUEST, "There is both Content-Length and Transfer-Encoding");
+        problem_answer(r, PROBLEM_BAD_REQUEST,
+            "There must be one Host, and one Content-Length or Transfer-Encoding: chunked");
 }

@@ -51,6 +51,8 @@ static int reload(Api *api) {
     tokens_done(&api->tokens);
     api->tokens = tokens;
     tokens = (Tokens){};
+    if (api->tokens_asked && !asked)
+        log_warning("There is no file of access tokens any more: every request is let in");
     api->tokens_asked = asked;
     http_server_set_limits(api->server, settings_limits(api));
     return 0;

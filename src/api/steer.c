@@ -32,6 +32,8 @@ static void on_steered(const Ask *ask, const DbRows *rows) {
 
     if (streq(verdict, "unknown") || !status)
         return read_answer_missing(ask->request, ask->id);
+    if (streq(verdict, "asked") && waits_full(ask->api->waits))
+        return read_answer(ask->request, 202, rows, 0, 1);
     if (streq(verdict, "asked")) /* a worker has to act */
         return wait_for_end(ask->api->waits, ask->request, ask->id, ACT_USEC, 202);
     for (size_t i = 0; i < ELEMENTS(refusals); i++)
@@ -47,6 +49,12 @@ static void on_failed(const Ask *ask, const DbReply *reply) {
             "Another session's open transaction holds the task; this request waited half a second for it");
     else
         failure_answer(ask->request, reply);
+}
+
+static int send_steer(Ask *ask, Db *db) {
+    const SteerVerb *verb = ask->what;
+
+    return verb->call(db, ask->id, ask_on_reply, ask);
 }
 
 /* A body is not needed, but clients like to send an empty object. False: r is answered. */
@@ -68,15 +76,16 @@ bool steer_body_is_empty(HttpRequest *r) {
 }
 
 static void steer(Api *api, HttpRequest *r, const char *capture, const SteerVerb *verb) {
-    Ask ask = {
-        .api = api, .request = r, .use = LINK_STEER, .what = verb, .answer = on_steered, .failed = on_failed
-    };
+    Ask ask = { .api = api,
+        .request = r,
+        .use = LINK_STEER,
+        .what = verb,
+        .send = send_steer,
+        .answer = on_steered,
+        .failed = on_failed };
 
-    if (!read_id(r, capture, &ask.id) || !steer_body_is_empty(r))
-        return;
-    Ask *asked = ask_new(&ask);
-    if (asked)
-        ask_sent(asked, verb->call(ask_db(asked), ask.id, ask_on_reply, asked));
+    if (read_id(r, capture, &ask.id) && steer_body_is_empty(r))
+        ask_start(&ask);
 }
 
 void steer_pause(Api *api, HttpRequest *r, const char *capture) {

@@ -63,10 +63,16 @@ void submit_answer_refused(HttpRequest *r, const DbReply *reply) {
         failure_answer(r, reply);
 }
 
+void submit_answer_lost(HttpRequest *r) {
+    problem_answer(r, PROBLEM_NO_DATABASE,
+        "The database was lost while it stored this, and nobody knows whether it did: look, or send it again "
+        "with the "
+        "Idempotency-Key it had");
+}
+
 static void on_gave_up(HttpRequest *r, bool lost) {
     if (lost)
-        problem_answer(r, PROBLEM_NO_DATABASE,
-            "The database was lost while it stored the task, and nobody knows whether it did");
+        submit_answer_lost(r);
     else
         problem_answer(r, PROBLEM_NO_DATABASE, "The database could not take the task; nothing was stored");
 }

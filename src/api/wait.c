@@ -51,6 +51,8 @@ static void look(Wait *w) {
         return;
     w->looking = true;
     w->looked = time_now_boottime();
+    if (http_peer_is_done(w->request))
+        w->until = 0; /* its place is for others; one that still listens learns what there is */
     Waits *all = w->all;
     groups_add(all->reads, w->request, w->id, NULL);
     groups_flush(all->reads);
@@ -68,8 +70,12 @@ static int on_tick(sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
     return all->first ? timer_start(s, TICK_USEC) : 0;
 }
 
+bool waits_full(const Waits *all) {
+    return all->count >= WAITS_MAX;
+}
+
 void wait_for_end(Waits *all, HttpRequest *r, Id id, uint64_t usec, unsigned late) {
-    Wait *w = all->count < WAITS_MAX ? malloc(sizeof(Wait)) : NULL;
+    Wait *w = !waits_full(all) ? malloc(sizeof(Wait)) : NULL;
 
     if (!w)
         return problem_answer(r, PROBLEM_BUSY, "%zu requests wait for the end of a task already", all->count);

@@ -13,7 +13,10 @@ typedef struct Waits Waits;
 int waits_new(Waits **ret, sd_event *event, Groups *reads, Watch *watch);
 Waits *waits_free(Waits *all); /* after the requests */
 
-/* Answers r through reads; 503 when too many wait. late: the status for a task that has not ended by then. */
+bool waits_full(const Waits *all);
+
+/* Answers r through reads; 503 when too many wait. late: the status for a task that has not ended by then, or
+ * by the time its client has gone. */
 void wait_for_end(Waits *all, HttpRequest *r, Id id, uint64_t usec, unsigned late);
 
 /* r's task was read. True: it waits on, and must not be answered now. Else *ret is the status to answer with. */

@@ -295,6 +295,13 @@ int task_submit(Db *db, const TaskNew *task, DbOutcome *ret_outcome, char **ret_
 
 /* ---- read and steer ---- */
 
+int task_be_brief(Db *db) {
+    static const DbStatement statement = {
+        .name = "be_brief", .sql = "SELECT set_config('pgmill.patience', '20ms', true)", .params = 0
+    };
+    return db_send(db, &statement, NULL, NULL, NULL);
+}
+
 int task_read_group(Db *db, const Id ids[], size_t n, DbCallback callback, void *userdata) {
     static const DbStatement statement = {
         .name = "read_group",

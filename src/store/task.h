@@ -97,6 +97,10 @@ typedef struct TaskKey {
 int task_submit_keyed(
     Db *db, const TaskKey *key, TaskNew *const tasks[], size_t n, DbCallback callback, void *userdata);
 
+/* The next call in this group of statements waits no longer than 20 ms for a row that another session holds, then
+ * DB_LOCKED: for a session that others wait for too. Errors as db_send(). */
+int task_be_brief(Db *db);
+
 /* Rows of TASK columns (below) for those of the ids that exist, in any order. Column 0 is the id. */
 int task_read_group(Db *db, const Id ids[], size_t n, DbCallback callback, void *userdata);
 

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from support.api import Client
+from support.process import eventually
 
 TASK = {"name": "t", "payload": {"n": 1}}
 
@@ -74,6 +75,40 @@ def test_many_at_once_under_one_key_are_one_task(start_api: Callable, db: psycop
     for thread in threads:
         thread.join()
     assert sorted(statuses) == [200] * 11 + [201] and len(set(ids)) == count(db) == 1
+
+
+def test_an_answer_that_was_lost_is_found_out(
+        start_api: Callable, connect: Callable[..., psycopg.Connection], db: psycopg.Connection) -> None:
+    api, answers = start_api(), []
+    other = connect(autocommit=False)
+    other.execute("INSERT INTO pgmill.idempotency (scope, key, request, tasks, expires_at)"
+                  " VALUES ('', 'k', '\\x00', '{}', now() + interval '1 day')")
+    thread = threading.Thread(target=lambda: answers.append(api.client().post(TASK, None, Idempotency_Key="k")))
+    thread.start()
+    waiting = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'" \
+              " AND application_name LIKE 'pgmill-api%'"
+    eventually(lambda: db.execute(waiting).fetchone())
+    other.rollback()
+    thread.join()
+    assert answers[0].status == 201 and count(db) == 1
+
+
+def test_who_waits_for_a_key_holds_nobody_up(
+        start_api: Callable, connect: Callable[..., psycopg.Connection]) -> None:
+    api, order = start_api(), []
+    other = connect(autocommit=False)
+    other.execute("INSERT INTO pgmill.idempotency (scope, key, request, tasks, expires_at)"
+                  " VALUES ('', 'k', '\\x00', '{}', now() + interval '1 day')")
+
+    def submit(key: str) -> None:
+        order.append((key, api.client().post(TASK, None, Idempotency_Key=key).status))
+
+    threads = [threading.Thread(target=submit, args=[key]) for key in ["k"] * 20 + [str(n) for n in range(20)]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(order) == sorted([("k", 409)] * 20 + [(str(n), 201) for n in range(20)])
 
 
 # ---- unique_key ----

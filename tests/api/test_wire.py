@@ -12,7 +12,14 @@ POST = (b"POST /api/tasks/ HTTP/1.1\r\nHost: localhost\r\nContent-Type: applicat
         b"Content-Length: 13\r\n\r\n" + b'{"name": "t"}')
 CHUNKED = (b"POST /api/tasks/ HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
            b"Transfer-Encoding: chunked\r\n\r\n" + b'5\r\n{"nam\r\n8\r\ne": "t"}\r\n0\r\n\r\n')
-AMBIGUOUS = CHUNKED.replace(b"Transfer", b"Content-Length: 5\r\nTransfer")
+AMBIGUOUS = {
+    "length and chunks": CHUNKED.replace(b"Transfer", b"Content-Length: 5\r\nTransfer"),
+    "two lengths": POST.replace(b"Content-Length", b"Content-Length: 5\r\nContent-Length"),
+    "two hosts": POST.replace(b"Host", b"Host: example.org\r\nHost"),
+    "two hosts, the right one first": POST.replace(b"Host: localhost", b"Host: localhost\r\nHost: example.org"),
+    "an unknown coding": CHUNKED.replace(b"chunked", b"gzip, chunked"),
+    "no coding": CHUNKED.replace(b"chunked", b"identity"),
+}
 CLOSE = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
@@ -55,6 +62,10 @@ def test_requests_sent_at_once_are_answered_in_order(wire: Wire, db: psycopg.Con
     assert db.execute("SELECT count(*) FROM pgmill.tasks").fetchone() == (40,)
 
 
+def test_a_target_may_be_a_whole_address(wire: Wire) -> None:
+    assert wire.send(POST.replace(b" /api", b" http://localhost/api")).answer()[0] == 201
+
+
 def test_a_request_may_come_byte_by_byte(wire: Wire) -> None:
     wire.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for byte in POST:
@@ -84,9 +95,10 @@ def test_chunks_beyond_the_limit_are_413_and_the_connection_goes_on(wire: Wire) 
     assert wire.send(POST).answer()[0] == 201
 
 
-def test_a_body_of_two_lengths_is_refused(wire: Wire, db: psycopg.Connection) -> None:
+@pytest.mark.parametrize("request_", AMBIGUOUS.values(), ids=AMBIGUOUS)
+def test_what_could_be_read_in_two_ways_is_refused(wire: Wire, db: psycopg.Connection, request_: bytes) -> None:
     """What stands behind it could be read as another request, so nothing of it is."""
-    wire.send(AMBIGUOUS + POST)
+    wire.send(request_ + POST)
     assert wire.answer()[0] == 400
     assert wire.ended()
     assert db.execute("SELECT count(*) FROM pgmill.tasks").fetchone() == (0,)
