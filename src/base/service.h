@@ -2,7 +2,7 @@
 #pragma once
 /*
  * The service manager's side of a role: sockets passed in, readiness, status, watchdog, stopping. All of it does
- * nothing, harmlessly, when no service manager listens. The only file that knows sd-daemon.
+ * nothing, harmlessly, when no service manager listens. The only file that knows sd-daemon and sd-id128.
  */
 #include <stdbool.h>
 #include <systemd/sd-event.h>
@@ -35,6 +35,10 @@ int service_credential(const char *name, char **ret_path);
 uint64_t service_want_descriptors(uint64_t n);
 /* For a forked child, async-signal-safe: the limit as this process was given it (select() needs a low one). */
 void service_restore_descriptors(void);
+
+/* Names this host's present boot: no other machine, clones of it that were started apart included, and no other boot
+ * has the same. Errors: there is no machine id (negative errno). */
+int service_boot_identity(char **ret);
 
 static inline void service_stoppingp(_unused_ void *unused) {
     service_stopping();

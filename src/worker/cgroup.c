@@ -156,10 +156,10 @@ static int enable_controllers(CgroupTree *t) {
 }
 
 /* Nothing but this process, if at all: else it is a group that others use too. */
-static int check_alone(int fd) {
+static int check_alone(int fd, const char *procs) {
     char text[64];
 
-    int r = file_read(fd, "cgroup.procs", text, sizeof(text));
+    int r = file_read(fd, procs, text, sizeof(text));
     if (r < 0)
         return r;
     return *text == '\0' ||
@@ -177,7 +177,7 @@ int cgroup_tree_open(CgroupTree *ret) {
     t.fd = open(t.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (t.fd < 0)
         return -errno;
-    r = check_alone(t.fd);
+    r = check_alone(t.fd, "cgroup.procs");
     if (r >= 0)
         r = move_self_to_leaf(t.fd);
     if (r >= 0)
@@ -187,6 +187,18 @@ int cgroup_tree_open(CgroupTree *ret) {
     *ret = t;
     t = (CgroupTree){ .fd = -EBADF };
     return 0;
+}
+
+bool cgroup_tree_alone(const CgroupTree *t) {
+    return check_alone(t->fd, CGROUP_LEAF "/cgroup.procs") >= 0 && check_alone(t->fd, "cgroup.procs") >= 0;
+}
+
+int cgroup_tree_identity(const CgroupTree *t, char **ret) {
+    struct stat ns;
+
+    if (stat("/proc/self/ns/cgroup", &ns) < 0)
+        return -errno;
+    return string_printf(ret, "%ju %s", (uintmax_t) ns.st_ino, t->path);
 }
 
 void cgroup_tree_done(CgroupTree *t) {

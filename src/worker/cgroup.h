@@ -49,6 +49,11 @@ const char *cgroup_controller_to_string(CgroupController c);
 int cgroup_tree_open(CgroupTree *ret);
 void cgroup_tree_done(CgroupTree *t);
 
+/* Nothing but this process is left in the subtree, once cgroup_tree_clear() has answered 0. */
+bool cgroup_tree_alone(const CgroupTree *t);
+/* What only a process in the same place of the same tree shares with this one, while the system is up. */
+int cgroup_tree_identity(const CgroupTree *t, char **ret);
+
 /* Kills and removes every group a predecessor left beside the leaf. 0: nothing is left; -EBUSY: look again soon. */
 int cgroup_tree_clear(const CgroupTree *t);
 

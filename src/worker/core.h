@@ -64,6 +64,12 @@ struct Worker {
     uint64_t live_workers;
     uint64_t wake_at; /* CLOCK_BOOTTIME of the next look, while asleep */
 
+    /* takeover.c */
+    char *identity; /* info.identity */
+    bool took_over; /* or never will */
+    unsigned takeover_tries;
+    sd_event_source *takeover_timer;
+
     /* worker.c */
     bool draining, leaving;
     sd_event_source *drain_timer;
@@ -72,6 +78,11 @@ struct Worker {
 /* ---- session.c ---- */
 int session_open(Worker *w);
 void session_close(Worker *w);
+
+/* ---- takeover.c ---- */
+int takeover_init(Worker *w); /* after spawn_setup(), before any program */
+void takeover_done(Worker *w);
+void takeover_begin(Worker *w); /* with a session */
 
 /* ---- room.c ---- */
 int room_init(Worker *w); /* after the handlers were read: -ENOMEM */

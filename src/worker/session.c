@@ -112,6 +112,8 @@ static void on_attached(_unused_ Db *db, const DbReply *reply, void *userdata) {
     log_warning("This worker was given up as dead; ending its tasks and registering anew");
     turn_kill_all(w);
     w->registered = false;
+    w->took_over =
+        true; /* from now on a former life may be this process's own, whose programs have yet to end */
     step_lock(w);
 }
 
@@ -177,6 +179,7 @@ static void on_reconciled(_unused_ Db *db, const DbReply *reply, void *userdata)
     w->said_ready = true;
     service_ready("connected");
     turn_session_up(w);
+    takeover_begin(w);
 }
 
 static void step_reconcile(Worker *w) {

@@ -48,6 +48,7 @@ struct Spawned {
 };
 
 static CgroupTree tree = { .fd = -EBADF };
+static bool sole;
 static Spawned *first;
 static uint64_t count; /* of all programs so far: makes their names unique */
 
@@ -109,7 +110,16 @@ int spawn_setup(void) {
     r = clear_predecessor();
     if (r < 0)
         (void) log_warning_errno(r, "Cannot remove the cgroups that were left below %s: %m", tree.path);
+    sole = r >= 0 && cgroup_tree_alone(&tree);
     return 0;
+}
+
+bool spawn_was_sole(void) {
+    return sole;
+}
+
+int spawn_identity(char **ret) {
+    return tree.fd < 0 ? -ENOENT : cgroup_tree_identity(&tree, ret);
 }
 
 void spawn_done(void) {

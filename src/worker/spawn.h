@@ -47,6 +47,11 @@ typedef struct SpawnEvents {
 int spawn_setup(void);
 void spawn_done(void); /* after the last program */
 
+/* Nothing that a predecessor started, nor it itself, was left in the delegated cgroup after spawn_setup(). */
+bool spawn_was_sole(void);
+/* Of the delegated cgroup, as cgroup_tree_identity(); -ENOENT: there is none. */
+int spawn_identity(char **ret);
+
 /* Errors: negative errno, and nothing runs. */
 int spawn_start(
     Spawned **ret, sd_event *event, const SpawnSpec *spec, const SpawnEvents *events, void *userdata);

@@ -164,6 +164,8 @@ static int init(Worker *w, int argc, char *argv[]) {
     service_want_descriptors(w->config.concurrency * RUN_DESCRIPTORS + 100);
     r = service_loop_new(&w->event, on_stop, on_reload, w);
     if (r >= 0)
+        r = takeover_init(w);
+    if (r >= 0)
         r = turn_init(w);
     return r < 0 ? r : session_open(w);
 }
@@ -172,6 +174,7 @@ static void done(Worker *w) {
     session_close(w);
     turn_done(w);
     spawn_done();
+    takeover_done(w);
     handlers_done(&w->handlers);
     w->drain_timer = sd_event_source_disable_unref(w->drain_timer);
     w->event = sd_event_unref(w->event);
