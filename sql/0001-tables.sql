@@ -38,7 +38,8 @@ CREATE TABLE pgmill.tasks (
                CHECK (octet_length(unique_key) BETWEEN 1 AND 200 AND unique_key !~ '[\x01-\x1f\x7f]'),
   payload      jsonb NOT NULL,
   result       jsonb,
-  errors       jsonb NOT NULL DEFAULT '[]'      -- one object per blamed attempt: pgmill.errors_add()
+  errors       jsonb NOT NULL DEFAULT '[]',     -- one object per blamed attempt: pgmill.errors_add()
+  log          text                             -- the end of standard error, of a later attempt that is not in errors
 ) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.05);
 
 CREATE INDEX tasks_ready ON pgmill.tasks (queue, name, priority, due_at, id) WHERE ready;

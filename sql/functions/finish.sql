@@ -32,8 +32,9 @@ BEGIN
 END
 $$;
 
--- Ends runs of one worker; arrays in parallel. error: an object for errors[], to which attempt, worker and both times are
--- added if the run is blamed, or NULL; delay: seconds until it is due again, NULL to keep its place. A row that
+-- Ends runs of one worker; arrays in parallel. error: an object about the attempt, or NULL. One that failed or was
+-- cancelled joins errors[] with it, its number, worker and both times; of any other its `stderr` is kept as the log.
+-- delay: seconds until it is due again, NULL to keep its place. A row that
 -- another session holds is left for the next call. verdict:
 --   done      written
 --   refused   the fence does not match: it is no longer this worker's
@@ -53,7 +54,8 @@ BEGIN
       AS u (id, claim_no, outcome, result, error, delay)
   ), locked AS MATERIALIZED (
     SELECT t.id, t.attempt, pgmill.state_after(g.outcome, t.attempt, t.max_attempts, t.cancel_at) AS state,
-           g.outcome, g.outcome IN ('deferred', 'returned') AS unblamed, g.result, g.error,
+           g.outcome, g.outcome IN ('deferred', 'returned') AS unblamed, g.result,
+           g.error::jsonb AS error, g.outcome IN ('failed', 'retry', 'cancelled') AS erred,
            clock_timestamp() + make_interval(secs => g.delay) AS again_at,
            CASE WHEN g.outcome <> 'returned' THEN extract(epoch FROM t.started_at - t.due_at)::float8 END AS wait,
            CASE WHEN g.outcome <> 'returned' THEN extract(epoch FROM clock_timestamp() - t.started_at)::float8 END AS run
@@ -72,9 +74,10 @@ BEGIN
       started_at  = CASE WHEN l.unblamed AND t.attempt = 1 AND l.again_at IS NULL THEN NULL ELSE t.started_at END,
       finished_at = CASE WHEN l.state <> 'ready' THEN clock_timestamp() END,
       result      = l.result::jsonb,
-      errors      = CASE WHEN l.error IS NULL OR l.unblamed THEN t.errors ELSE pgmill.errors_add(t.errors, jsonb_build_object(
+      errors      = CASE WHEN l.error IS NULL OR NOT l.erred THEN t.errors ELSE pgmill.errors_add(t.errors, jsonb_build_object(
                       'attempt', t.attempt, 'worker', t.worker, 'started_at', pgmill.rfc3339(t.started_at),
-                      'at', pgmill.rfc3339(clock_timestamp())) || l.error::jsonb) END
+                      'at', pgmill.rfc3339(clock_timestamp())) || l.error) END,
+      log         = CASE WHEN l.error ? 'stderr' IS NOT TRUE THEN t.log WHEN NOT l.erred THEN l.error ->> 'stderr' END
     FROM locked l WHERE t.id = l.id
     RETURNING t.id, t.queue, l.state, l.outcome, l.wait, l.run, l.state <> 'ready' AND t.paused_at IS NOT NULL AS unpaused
   ), counted AS (

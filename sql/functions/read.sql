@@ -76,10 +76,10 @@ BEGIN
 END
 $$;
 
--- The tail of standard error that the last attempt left that kept one; `text` is NULL where there is none.
+-- The end of standard error of the last attempt that wrote any; `text` is NULL where there is none.
 CREATE OR REPLACE FUNCTION pgmill.log(task uuid, OUT known boolean, OUT text text)
 LANGUAGE sql STABLE AS $$
-  SELECT count(t.id) > 0, max(e.stderr)
+  SELECT count(t.id) > 0, max(coalesce(t.log, e.stderr))
   FROM pgmill.tasks t LEFT JOIN LATERAL (
     SELECT u.error ->> 'stderr' AS stderr FROM jsonb_array_elements(t.errors) WITH ORDINALITY AS u (error, n)
     WHERE u.error ? 'stderr' ORDER BY u.n DESC LIMIT 1) e ON true

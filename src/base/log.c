@@ -5,20 +5,34 @@
  */
 #include "base/log.h"
 
+#include <fcntl.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
+
+#include "base/timer.h"
 
 #define JOURNAL_SOCKET "/run/systemd/journal/socket"
 #define LINE_LIMIT     2048
+#define BACKLOG_MAX    ((size_t) 1024 * 1024)
+#define RETRY_FIRST    (10 * USEC_PER_MSEC)
+#define RETRY_MAX      USEC_PER_SEC
 
 static int journal_fd = -EBADF;
+static int stderr_fd = STDERR_FILENO;
+static bool stderr_is_socket;
 static int max_level = LOG_INFO;
 static const char *log_name = "pgmill";
-static uint64_t dropped;
+
+/* What was not taken at once: messages in their order, each behind its size. */
+static Buf backlog;
+static size_t backlog_start; /* of the first one */
+static uint64_t dropped;     /* messages behind them that found no room */
+static sd_event_source *retry_timer;
+static uint64_t retry_usec = RETRY_FIRST;
 
 /* systemd.exec(5): JOURNAL_STREAM= is DEVICE:INODE of the stream that the manager connected. */
 static bool stderr_is_journal(void) {
@@ -33,24 +47,13 @@ static bool stderr_is_journal(void) {
 }
 
 void log_open(const char *name) {
-    const struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = JOURNAL_SOCKET };
-
     log_name = name;
-    if (journal_fd >= 0 || !stderr_is_journal())
-        return;
-    _cleanup_(closep) int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd >= 0 && connect(fd, (const struct sockaddr *) &address, sizeof(address)) == 0)
-        journal_fd = TAKE_FD(fd);
+    if (journal_fd < 0 && stderr_is_journal() && access(JOURNAL_SOCKET, W_OK) == 0)
+        journal_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 }
 
 void log_set_level(int level) {
     max_level = level;
-}
-
-uint64_t log_dropped(void) {
-    uint64_t n = dropped;
-    dropped = 0;
-    return n;
 }
 
 /* Values are framed with their length, so that they may hold anything. */
@@ -70,46 +73,148 @@ static void add_string(Buf *b, const char *name, const char *value) {
     add_field(b, name, value, strlen(value));
 }
 
-static void send_journal(int level, const char *text, size_t len, const LogTask *task) {
-    _cleanup_(buf_done) Buf b = {};
+/* ---- messages ---- */
 
-    add_field(&b, "PRIORITY", &"01234567"[level & 7], 1);
-    add_string(&b, "SYSLOG_IDENTIFIER", log_name);
-    add_field(&b, "MESSAGE", text, len);
+static void write_journal(Buf *b, int level, const char *text, size_t len, const LogTask *task) {
+    add_field(b, "PRIORITY", &"01234567"[level & 7], 1);
+    add_string(b, "SYSLOG_IDENTIFIER", log_name);
+    add_field(b, "MESSAGE", text, len);
     if (task) {
         char attempt[16];
         (void) snprintf(attempt, sizeof(attempt), "%u", task->attempt);
-        add_string(&b, "PGMILL_TASK", task->id);
-        add_string(&b, "PGMILL_NAME", task->name);
-        add_string(&b, "PGMILL_QUEUE", task->queue);
-        add_string(&b, "PGMILL_ATTEMPT", attempt);
+        add_string(b, "PGMILL_TASK", task->id);
+        add_string(b, "PGMILL_NAME", task->name);
+        add_string(b, "PGMILL_QUEUE", task->queue);
+        add_string(b, "PGMILL_ATTEMPT", attempt);
     }
-    if (buf_error(&b) < 0 || send(journal_fd, b.data, b.len, MSG_NOSIGNAL) < 0)
-        dropped++;
 }
 
 /* For people at a terminal and for whatever collects standard error. */
-static void send_stderr(int level, const char *text, size_t len, const LogTask *task) {
+static void write_stderr(Buf *b, int level, const char *text, size_t len, const LogTask *task) {
     static const char *const names[] = { "emerg", "alert", "crit", "error", "warning", "notice", "info",
         "debug" };
-    _cleanup_(buf_done) Buf b = {};
 
-    buf_printf(&b, "%s: ", log_name);
+    buf_printf(b, "%s: ", log_name);
     if (task)
-        buf_printf(&b, "%s %s: ", task->name, task->id);
-    else if (level != LOG_INFO && level != LOG_NOTICE)
-        buf_printf(&b, "%s: ", names[level & 7]);
-    buf_add(&b, text, len);
-    buf_putc(&b, '\n');
-    if (buf_error(&b) < 0 || write(STDERR_FILENO, b.data, b.len) < 0)
-        dropped++;
+        buf_printf(b, "%s %s: ", task->name, task->id);
+    if (level != LOG_INFO && level != LOG_NOTICE)
+        buf_printf(b, "%s: ", names[level & 7]);
+    buf_add(b, text, len);
+    buf_putc(b, '\n');
 }
 
-static void send_line(int level, const char *text, size_t len, const LogTask *task) {
+/* ---- handing them over ---- */
+
+/* How many bytes were taken: all of them by the journal, maybe less by a pipe. < 0: a negative errno. */
+static ssize_t hand_over(const char *data, size_t n) {
+    static const struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = JOURNAL_SOCKET };
+    ssize_t taken;
+
     if (journal_fd >= 0)
-        send_journal(level, text, len, task);
+        taken =
+            sendto(journal_fd, data, n, MSG_NOSIGNAL, (const struct sockaddr *) &address, sizeof(address));
+    else if (stderr_is_socket)
+        taken = send(stderr_fd, data, n, MSG_NOSIGNAL | (retry_timer ? MSG_DONTWAIT : 0));
     else
-        send_stderr(level, text, len, task);
+        taken = write(stderr_fd, data, n);
+    return taken < 0 ? -errno : taken;
+}
+
+/* Is it worth trying again? The journal may be starting anew. */
+static bool may_pass(ssize_t error) {
+    static const int reasons[] = { EAGAIN, EINTR, ENOBUFS, ECONNREFUSED, ENOENT };
+
+    for (size_t i = 0; i < ELEMENTS(reasons); i++)
+        if (error == -reasons[i])
+            return true;
+    return false;
+}
+
+static void backlog_add(const char *data, size_t n) {
+    uint32_t size = (uint32_t) n;
+
+    if (!retry_timer || backlog.len - backlog_start + sizeof(size) + n > BACKLOG_MAX) {
+        dropped++;
+        return;
+    }
+    buf_add(&backlog, &size, sizeof(size));
+    buf_add(&backlog, data, n);
+    (void) timer_start(retry_timer, retry_usec);
+}
+
+/* True: it is empty. */
+static bool backlog_flush(void) {
+    while (backlog_start < backlog.len) {
+        char *message = backlog.data + backlog_start;
+        uint32_t size;
+
+        memcpy(&size, message, sizeof(size));
+        ssize_t n = hand_over(message + sizeof(size), size);
+        if (n < 0 && may_pass(n))
+            return false;
+        retry_usec = RETRY_FIRST;
+        if (n < 0)
+            dropped++;
+        else if ((size_t) n < size) { /* the rest of it is the first message now */
+            size -= (uint32_t) n;
+            memcpy(message + n, &size, sizeof(size));
+            backlog_start += (size_t) n;
+            return false;
+        }
+        backlog_start += sizeof(size) + size;
+    }
+    buf_done(&backlog);
+    backlog_start = 0;
+    return true;
+}
+
+static void message_send(const Buf *message) {
+    ssize_t n = buf_error(message);
+
+    if (n == 0 && !backlog_flush())
+        return backlog_add(message->data, message->len);
+    if (n == 0)
+        n = hand_over(message->data, message->len);
+    if (n < 0 && !may_pass(n))
+        dropped++;
+    else if (n < (ssize_t) message->len)
+        backlog_add(message->data + MAX(n, 0), message->len - (size_t) MAX(n, 0));
+}
+
+static void log_line(int level, const char *text, size_t len, const LogTask *task) {
+    _cleanup_(buf_done) Buf message = {};
+
+    (journal_fd >= 0 ? write_journal : write_stderr)(&message, level, text, len, task);
+    message_send(&message);
+}
+
+static int on_retry(_unused_ sd_event_source *s, _unused_ uint64_t usec, _unused_ void *userdata) {
+    char text[80];
+
+    retry_usec = MIN(retry_usec * 2, RETRY_MAX);
+    if (!backlog_flush())
+        return timer_start(retry_timer, retry_usec);
+    if (dropped > 0) {
+        int n = snprintf(text, sizeof(text),
+            "%" PRIu64 " lines were dropped, which the log did not take in time", dropped);
+        dropped = 0;
+        log_line(LOG_WARNING, text, (size_t) n, NULL);
+    }
+    return 0;
+}
+
+/* That a pipe or terminal is not to be waited for is a flag of an open file that others share, so this opens one of
+ * its own. A regular file makes nobody wait. */
+int log_set_loop(sd_event *event) {
+    struct stat st = {};
+
+    if (fstat(STDERR_FILENO, &st) >= 0 && (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode))) {
+        int fd = open("/proc/self/fd/2", O_WRONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+        if (fd >= 0)
+            stderr_fd = fd;
+    }
+    stderr_is_socket = S_ISSOCK(st.st_mode);
+    return timer_new(&retry_timer, event, 0, on_retry, NULL);
 }
 
 int log_full(int level, int error, const char *format, ...) {
@@ -121,11 +226,11 @@ int log_full(int level, int error, const char *format, ...) {
         va_start(ap, format);
         int n = vsnprintf(line, sizeof(line), format, ap);
         va_end(ap);
-        send_line(level, line, n < 0 ? 0 : MIN((size_t) n, sizeof(line) - 1), NULL);
+        log_line(level, line, n < 0 ? 0 : MIN((size_t) n, sizeof(line) - 1), NULL);
     }
     return error;
 }
 
 void log_task_line(const LogTask *task, int level, const char *text, size_t len) {
-    send_line(level, text, len, task);
+    log_line(level, text, len, task);
 }

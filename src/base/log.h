@@ -2,17 +2,20 @@
 #pragma once
 /*
  * The log. Only the top of a role logs an error; everything below returns it. To the journal when standard
- * error is connected to it, with fields; else one line each on standard error. Never blocks: what the journal
- * does not take at once is dropped and counted.
+ * error is connected to it, with fields; else one line each on standard error. With a loop it never waits: what is not
+ * taken at once is tried again later, up to a bound; what is beyond it is dropped, and it says how many lines were.
  */
 #include <stddef.h>
 #include <syslog.h>
+#include <systemd/sd-event.h>
 
 #include "base/util.h"
 
 /* Call once, before the first line. name: "pgmill-api", for people and SYSLOG_IDENTIFIER=. */
 void log_open(const char *name);
 void log_set_level(int level); /* LOG_INFO unless told */
+/* For a process with a loop: a journal, pipe or terminal that takes nothing must not hold it up. Once. */
+int log_set_loop(sd_event *event);
 
 /* %m prints the error given to log_*_errno(), which return that error, so: return log_error_errno(r, "…: %m"). */
 int log_full(int level, int error, const char *format, ...) _printf_(3, 4);
@@ -30,6 +33,3 @@ typedef struct LogTask {
     unsigned attempt;
 } LogTask;
 void log_task_line(const LogTask *task, int level, const char *text, size_t len);
-
-/* How many lines were dropped since the last call. */
-uint64_t log_dropped(void);

@@ -10,6 +10,8 @@
 #include <systemd/sd-id128.h>
 #include <time.h>
 
+#include "base/log.h"
+
 static int on_ignored(
     _unused_ sd_event_source *s, _unused_ const struct signalfd_siginfo *si, _unused_ void *userdata) {
     return 0;
@@ -30,6 +32,8 @@ int service_loop_new(
     if (sigprocmask(SIG_BLOCK, &mask, NULL) < 0 || signal(SIGPIPE, SIG_IGN) == SIG_ERR)
         return -errno;
     r = sd_event_default(&event);
+    if (r >= 0)
+        r = log_set_loop(event);
     if (r < 0)
         return r;
     for (size_t i = 0; i < ELEMENTS(stop_signals); i++) {

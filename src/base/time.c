@@ -266,9 +266,17 @@ const char *time_format_span(uint64_t usec, char buf[static TIME_SPAN_SIZE]) {
     return buf;
 }
 
-uint64_t time_now_boottime(void) {
+static uint64_t now_of(clockid_t clock) {
     struct timespec now = {};
 
-    (void) clock_gettime(CLOCK_BOOTTIME, &now);
+    (void) clock_gettime(clock, &now);
     return (uint64_t) now.tv_sec * USEC_PER_SEC + (uint64_t) now.tv_nsec / NSEC_PER_USEC;
+}
+
+uint64_t time_now_boottime(void) {
+    return now_of(CLOCK_BOOTTIME);
+}
+
+uint64_t time_now_monotonic(void) {
+    return now_of(CLOCK_MONOTONIC);
 }

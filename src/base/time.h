@@ -29,3 +29,5 @@ const char *time_format_span(uint64_t usec, char buf[static TIME_SPAN_SIZE]);
 
 /* CLOCK_BOOTTIME, which goes on while the machine sleeps. */
 uint64_t time_now_boottime(void);
+/* CLOCK_MONOTONIC, which stands still while it sleeps. */
+uint64_t time_now_monotonic(void);

@@ -123,6 +123,23 @@ bool utf8_valid(const char *s, size_t n) {
     return true;
 }
 
+size_t utf8_whole(const char *s, size_t n) {
+    for (size_t back = 1; back <= MIN(n, (size_t) 3); back++) {
+        unsigned char c = (unsigned char) s[n - back];
+        size_t len = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc0 ? 2 : 1;
+        if ((c & 0xc0) != 0x80)
+            return len > back ? n - back : n;
+    }
+    return n;
+}
+
+void utf8_add(Buf *b, const char *s, size_t n) {
+    for (size_t i = 0, len; i < n; i += MAX(len, (size_t) 1)) {
+        len = s[i] ? utf8_sequence((const unsigned char *) s + i, n - i) : 0;
+        len > 0 ? buf_add(b, s + i, len) : buf_puts(b, "\xef\xbf\xbd");
+    }
+}
+
 void buf_done(Buf *b) {
     free(b->data);
     *b = (Buf){};

@@ -81,6 +81,9 @@ uint32_t random_u32(void);
 /* Well-formed UTF-8 (RFC 3629: no surrogates, no overlong forms, at most U+10FFFF)? */
 bool utf8_valid(const char *s, size_t n);
 
+/* How much of s does not end within a character: n, or up to three bytes less. */
+size_t utf8_whole(const char *s, size_t n);
+
 /*
  * A growing run of bytes, always NUL-terminated behind its end once it holds something.
  * An append that finds no memory marks the buffer failed and every later one does nothing, so a
@@ -99,6 +102,9 @@ void buf_puts(Buf *b, const char *s);
 void buf_putc(Buf *b, char c);
 void buf_printf(Buf *b, const char *format, ...) _printf_(2, 3);
 int buf_error(const Buf *b); /* 0 or -ENOMEM */
+
+/* Appends text with U+FFFD for each NUL and each byte that is no UTF-8. */
+void utf8_add(Buf *b, const char *s, size_t n);
 
 /* Room for n more bytes behind the end; NULL when there is no memory. Then buf_grew(n) after filling. */
 char *buf_reserve(Buf *b, size_t n);

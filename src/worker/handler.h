@@ -13,9 +13,12 @@
  *   MaxAttempts=5                           1 to 1000
  *   DeferMax=100                            exits of 75 in a row that are not counted as attempts; infinity
  *   Backoff=exponential 1s 1h               doubles, jittered; or: fixed 10s; or a list, whose last repeats: 1s 10s 1min
+ *   LogRateLimitIntervalSec=30s             in so long …
+ *   LogRateLimitBurst=1000                  … so many lines of an attempt's standard error are logged; infinity: all
  */
 #include "base/util.h"
 #include "worker/executor.h"
+#include "worker/lines.h"
 
 #define BACKOFF_STEPS_MAX 16
 
@@ -38,6 +41,7 @@ struct Handler {
     int max_attempts;
     uint64_t defer_max; /* UINT64_MAX: no limit */
     Backoff backoff;
+    LinesLimit log_limit;
 };
 
 Handler *handler_ref(Handler *h);

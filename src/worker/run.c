@@ -12,7 +12,6 @@
 #include "store/task.h"
 
 #define STOP_GRACE_USEC (5 * USEC_PER_SEC)
-#define LOG_LINE_MAX    4096
 
 int run_new(Run **ret, const DbRows *rows, size_t row) {
     _cleanup_(run_freep) Run *run = calloc(1, sizeof(Run));
@@ -46,7 +45,7 @@ Run *run_free(Run *run) {
     clock_stop(&run->clock);
     handler_unref(run->handler);
     buf_done(&run->output);
-    buf_done(&run->tail);
+    lines_done(&run->lines);
     free(run->queue);
     free(run->name);
     free(run->payload);
@@ -69,32 +68,14 @@ void run_output(Run *run, const char *data, size_t n) {
         buf_add(&run->output, data, n);
 }
 
-/* Whole lines go to the log; half a line waits for its end, unless it is long or the program has ended. */
-static void log_lines(Run *run, bool end) {
-    const LogTask task = { run->id_text, run->name, run->queue, run->attempt };
-
-    while (run->logged < run->tail.len) {
-        const char *line = run->tail.data + run->logged;
-        size_t rest = run->tail.len - run->logged;
-        const char *newline = memchr(line, '\n', rest);
-        size_t len = MIN(newline ? (size_t) (newline - line) : rest, (size_t) LOG_LINE_MAX);
-
-        if (!newline && !end && len < LOG_LINE_MAX)
-            break;
-        log_task_line(&task, LOG_INFO, line, len);
-        run->logged += len + (newline == line + len);
-    }
+static LogTask log_task(const Run *run) {
+    return (LogTask){ run->id_text, run->name, run->queue, run->attempt };
 }
 
 void run_error_output(Run *run, const char *data, size_t n) {
-    buf_add(&run->tail, data, n);
-    log_lines(run, false);
-    if (run->tail.len <= 2 * (size_t) RUN_STDERR_TAIL)
-        return;
-    size_t drop = MIN(run->tail.len - RUN_STDERR_TAIL, run->logged);
-    memmove(run->tail.data, run->tail.data + drop, run->tail.len - drop + 1);
-    run->tail.len -= drop;
-    run->logged -= drop;
+    const LogTask task = log_task(run);
+
+    lines_add(&run->lines, &task, data, n);
 }
 
 /* ---- what became of it ---- */
@@ -107,22 +88,24 @@ static void end(Run *run, RunOutcome outcome, double delay) {
     run->on_end(run, run->userdata);
 }
 
-/* The object that joins errors[]; attempt, time and worker are added by SQL. */
+/* The object about the attempt; its number, time and worker are added by SQL. message: NULL if nothing went wrong. */
 static void set_error(Run *run, const char *message, const RunExit *exit) {
     _cleanup_(buf_done) Buf b = {};
 
-    buf_puts(&b, "{\"error\": ");
-    json_write_string(&b, message, strlen(message));
-    if (exit && exit->start_error == 0 && exit->code == CLD_EXITED)
-        buf_printf(&b, ", \"exit_status\": %d", exit->status);
-    else if (exit && exit->start_error == 0)
-        buf_printf(&b, ", \"signal\": \"SIG%s\"", sigabbrev_np(exit->status));
-    if (run->tail.len > 0) {
-        size_t n = MIN(run->tail.len, (size_t) RUN_STDERR_TAIL);
-        buf_puts(&b, ", \"stderr\": ");
-        json_write_string(&b, run->tail.data + run->tail.len - n, n);
+    if (message) {
+        buf_puts(&b, "{\"error\": ");
+        json_write_string(&b, message, strlen(message));
     }
-    buf_putc(&b, '}');
+    if (message && exit->start_error == 0 && exit->code == CLD_EXITED)
+        buf_printf(&b, ", \"exit_status\": %d", exit->status);
+    else if (message && exit->start_error == 0)
+        buf_printf(&b, ", \"signal\": \"SIG%s\"", sigabbrev_np(exit->status));
+    if (lines_any(&run->lines)) {
+        buf_puts(&b, message ? ", \"stderr\": " : "{\"stderr\": ");
+        lines_write_tail(&run->lines, &b);
+    }
+    if (b.len > 0)
+        buf_putc(&b, '}');
     if (buf_error(&b) == 0)
         run->error = TAKE_PTR(b.data);
 }
@@ -177,8 +160,10 @@ static void succeeded(Run *run, const RunExit *exit) {
         fail(run, RUN_RETRY, exit, "result refused: standard output is over %d bytes", RUN_RESULT_MAX);
     else if (set_result(run, &why) < 0)
         fail(run, RUN_RETRY, exit, "result refused: %s", why);
-    else
+    else {
+        set_error(run, NULL, exit);
         end(run, RUN_COMPLETED, -1);
+    }
 }
 
 /* Not its fault; but so many times in a row is. */
@@ -212,11 +197,14 @@ static RunOutcome outcome_of_start(const Run *run, int error) {
 }
 
 void run_exited(Run *run, const RunExit *exit) {
-    log_lines(run, true);
+    const LogTask task = log_task(run);
+
+    lines_end(&run->lines, &task);
     run->usage = exit->usage;
-    if (run->interrupted)
+    if (run->interrupted) {
+        set_error(run, NULL, exit);
         end(run, RUN_RETURNED, 0);
-    else if (run->cancelled)
+    } else if (run->cancelled)
         fail(run, RUN_CANCELLED, exit, "cancelled");
     else if (exit->start_error != 0)
         fail(run, outcome_of_start(run, exit->start_error), exit, "cannot start the program: %s",
@@ -263,6 +251,7 @@ void run_start(Run *run, sd_event *event, Handler *handler) {
     run->event = event;
     run->handler = handler_ref(handler);
     run->executor = handler->executor;
+    run->lines.limit = handler->log_limit;
     if (run->timeout_usec == UINT64_MAX)
         run->timeout_usec = handler->timeout_usec;
     run->state = RUN_RUNNING;

@@ -9,10 +9,10 @@
 #include "worker/clock.h"
 #include "worker/executor.h"
 #include "worker/handler.h"
+#include "worker/lines.h"
 
 #define RUN_RESULT_MAX  (1024 * 1024)
 #define RUN_DESCRIPTORS 16 /* of one attempt at its start: pipes and the program's ends, what spawn.h needs */
-#define RUN_STDERR_TAIL 4096
 
 typedef enum RunState {
     RUN_CLAIMED, /* in the database, but the claim is not proven: may not start */
@@ -45,8 +45,7 @@ struct Run {
     Buf output;     /* standard output, at most RUN_RESULT_MAX */
     bool output_overflow;
     CgroupUsage usage;    /* when ended */
-    Buf tail;             /* of standard error, at most 2 × RUN_STDERR_TAIL */
-    size_t logged;        /* so much of the tail is in the log */
+    Lines lines;          /* standard error */
     char *result, *error; /* when ended: JSON texts or NULL */
     RunOutcome outcome;
     double delay;

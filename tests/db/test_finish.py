@@ -134,6 +134,31 @@ def test_runs_put_off_in_a_row_are_counted_and_a_blamed_one_begins_anew(mill: Mi
     assert seen == [1, 2, 2, 0, 1] and mill.task(claim.id).attempt == 1
 
 
+SAID = '{"error": "no", "stderr": "said"}'
+
+
+@pytest.mark.parametrize("outcome, error, log, errors", [
+    ("completed", '{"stderr": "said"}', "said", 0),
+    ("completed", None,                 "before", 0),
+    ("completed", "{}",                 "before", 0),
+    ("deferred",  SAID,                 "said", 0),
+    ("returned",  '{"stderr": "said"}', "said", 0),
+    ("returned",  None,                 "before", 0),
+    ("failed",    SAID,                 "said", 1),
+    ("retry",     SAID,                 "said", 1),
+    ("cancelled", SAID,                 "said", 1),
+    ("retry",     NO,                   "before", 1),
+])
+def test_the_log_is_kept_once(mill: Mill, outcome: str, error: str | None, log: str, errors: int) -> None:
+    worker, (claim,) = running(mill)
+    mill.change(claim.id, log="before")
+    worker.finish(End(claim, outcome, error=error))
+    assert mill.value("SELECT text FROM pgmill.log(%s)", claim.id) == log
+    row = mill.row(claim.id)
+    assert len(row.errors) == errors
+    assert row.log == (None if errors and log == "said" else log)
+
+
 def test_many_end_differently_at_once(mill: Mill) -> None:
     worker, claims = running(mill, 5)
     ends = [End(claims[0], result="1"), End(claims[1], "failed", error=NO), End(claims[2], "retry", error=NO, delay=9),
@@ -287,7 +312,7 @@ def test_ending_a_run_is_a_heap_only_update(mill: Mill) -> None:
     query = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_user_tables WHERE relid = 'pgmill.tasks'::regclass"
     with worker.session.transaction():
         before = worker.session.execute(query).fetchone()
-        worker.finish(*(End(claim, result='"fine"') for claim in claims))
+        worker.finish(*(End(claim, result='"fine"', error='{"stderr": "said"}') for claim in claims))
         after = worker.session.execute(query).fetchone()
     updates, heap_only = after[0] - before[0], after[1] - before[1]
     assert updates == 200

@@ -59,7 +59,10 @@ def eventually(look: Callable[[], T], within: float = 15) -> T:
 
 class Process:
     def __init__(self, command: list[str], folder: pathlib.Path, sockets: list[socket.socket] | None = None,
-                 watchdog: float = 0, environment: dict[str, str] | None = None) -> None:
+                 watchdog: float = 0, environment: dict[str, str] | None = None,
+                 before: list[str] | None = None) -> None:
+        """before: a command that executes the one it is given, in some other surroundings."""
+        command = [*(before or []), *command]
         self.messages: list[str] = []
         self.log = ""
         path = folder / f"notify-{len(list(folder.iterdir()))}"

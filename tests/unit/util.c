@@ -24,6 +24,39 @@ static void test_string_replace(void **state) {
     assert_null(s);
 }
 
+static void test_utf8_whole(void **state) {
+    static const struct {
+        const char *text;
+        size_t whole;
+    } cases[] = {
+        { "", 0 },
+        { "a", 1 },
+        { "\xc3\xbc", 2 },
+        { "a\xc3", 1 },
+        { "a\xe2\x82", 1 },
+        { "a\xe2\x82\xac", 4 },
+        { "a\xf0\x9f\x98", 1 },
+        { "\xf0\x9f\x98\x80", 4 },
+        { "\x80\x80\x80\x80", 4 }, /* not to be waited for */
+        { "\xc3", 0 },
+    };
+    (void) state;
+
+    for (size_t i = 0; i < ELEMENTS(cases); i++)
+        expect_number(cases[i].text, utf8_whole(cases[i].text, strlen(cases[i].text)), cases[i].whole);
+}
+
+static void test_utf8_add(void **state) {
+    _cleanup_(buf_done) Buf b = {};
+    static const char text[] = "a\0\xc3\xbc\xff\xe2\x82\xed\xa0\x80z";
+    (void) state;
+
+    utf8_add(&b, text, sizeof(text) - 1);
+    assert_int_equal(buf_error(&b), 0);
+    assert_string_equal(b.data, "a\ufffd\u00fc\ufffd\ufffd\ufffd\ufffd\ufffd\ufffdz");
+    assert_true(utf8_valid(b.data, b.len));
+}
+
 static void test_string_printf(void **state) {
     char *s = NULL;
     (void) state;
@@ -280,7 +313,7 @@ static void test_ownership_macros(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_string_replace),
-        cmocka_unit_test(test_string_printf),
+        cmocka_unit_test(test_utf8_whole), cmocka_unit_test(test_utf8_add), cmocka_unit_test(test_string_printf),
         cmocka_unit_test(test_parse_uint),
         cmocka_unit_test(test_parse_size),
         cmocka_unit_test(test_random_u32_differs_in_all_its_bits),

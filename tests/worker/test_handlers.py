@@ -159,22 +159,6 @@ def test_what_a_handler_leaves_behind_is_ended(mill: Mill) -> None:
     assert not alive(mill.runs()[0])
 
 
-def test_standard_error_goes_to_the_log_line_by_line(mill: Mill) -> None:
-    mill.handler("t", "echo one >&2; printf 'two' >&2; head -c 20000 /dev/zero | tr '\\0' y >&2; echo end >&2")
-    worker = mill.start()
-    id = mill.submit("t")
-    worker.wait_log(f"t {id}: one\n")
-    worker.wait_log("end\n")
-    mill.ended(id)
-
-
-def test_the_tail_of_standard_error_goes_into_the_error(mill: Mill) -> None:
-    mill.handler("t", "seq 100000 >&2; exit 1", MaxAttempts="1")
-    mill.start()
-    tail = mill.ended(mill.submit("t"), "FAILED")["errors"][0]["stderr"]
-    assert tail.endswith("99999\n100000\n") and 1000 < len(tail) <= 4096
-
-
 def test_one_bad_handler_file_does_not_hide_the_others(mill: Mill) -> None:
     mill.handler("good", "echo 1").write_text(f"[Task]\nExec={mill.folder}/good\nColour=red\n[Other]\nx=y\n")
     mill.conf("relative", Exec="bin/true")
