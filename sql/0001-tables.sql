@@ -39,6 +39,8 @@ CREATE TABLE pgmill.tasks (
   payload      jsonb NOT NULL,
   result       jsonb,
   errors       jsonb NOT NULL DEFAULT '[]',     -- one object per blamed attempt: pgmill.errors_add()
+  progress     real CHECK (progress BETWEEN 0 AND 100),                     -- what the last attempt said
+  status_text  text CHECK (octet_length(status_text) BETWEEN 1 AND 200),    -- of itself; NULL: nothing
   log          text                             -- the end of standard error, of a later attempt that is not in errors
 ) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.05);
 

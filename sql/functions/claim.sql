@@ -84,7 +84,7 @@ BEGIN
     ), taken AS (
       UPDATE pgmill.tasks t
       SET state = 'running', ready = false, worker = claim.worker, claim_no = t.claim_no + 1,
-          attempt = t.attempt + 1, started_at = clock,
+          attempt = t.attempt + 1, started_at = clock, progress = NULL, status_text = NULL,
           max_attempts = coalesce(t.max_attempts, tries[array_position(names, t.name::text)])
       FROM pick WHERE t.ctid = pick.place
       RETURNING t.id, t.claim_no, t.priority, t.due_at, t.name

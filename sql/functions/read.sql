@@ -21,7 +21,7 @@ CREATE OR REPLACE VIEW pgmill.task AS
 SELECT
   id, queue::text AS queue, name::text AS name, pgmill.status(state, paused_at, due_at, started_at) AS status,
   priority, payload, tags, unique_key, scheduled_at, created_at, started_at, finished_at,
-  attempt, max_attempts, extract(epoch FROM timeout)::float8 AS timeout, worker,
+  attempt, max_attempts, extract(epoch FROM timeout)::float8 AS timeout, worker, progress, status_text,
   result, errors -> -1 ->> 'error' AS error, errors
 FROM pgmill.tasks;
 COMMENT ON VIEW pgmill.task IS 'Tasks with their status, as the REST API shows them';

@@ -13,8 +13,9 @@ BEGIN
     RETURN;
   END IF;
   FOR event IN
-    SELECT json_build_object('id', t.id, 'queue', t.queue, 'name', t.name, 'status', t.status,
-                             'at', pgmill.rfc3339(clock_timestamp()))::text
+    SELECT json_strip_nulls(json_build_object('id', t.id, 'queue', t.queue, 'name', t.name, 'status', t.status,
+                                              'progress', t.progress, 'status_text', t.status_text,
+                                              'at', pgmill.rfc3339(clock_timestamp())))::text
     FROM pgmill.task t WHERE t.id = ANY (ids) ORDER BY t.id
   LOOP
     IF part <> '' AND octet_length(part) + octet_length(event) + 2 > size THEN

@@ -9,7 +9,7 @@
 #include "api/query.h"
 #include "base/timer.h"
 
-#define RING_SIZE   2048 /* events; of at most about 350 bytes */
+#define RING_SIZE   2048 /* events; of at most about 800 bytes */
 #define READERS_MAX 256
 #define BEAT_USEC   (15 * USEC_PER_SEC)
 #define FRAME_MAX   1024 /* bytes of one event with its id */
@@ -68,7 +68,7 @@ void events_add(Events *all, const WatchEvent *event) {
         .text = strndup(event->text.text, event->text.len), .queue = strdup(event->queue), .id = event->id
     };
 
-    if (!e.text || !e.queue || event->text.len > FRAME_MAX / 2) {
+    if (!e.text || !e.queue || event->text.len > FRAME_MAX - 128) {
         entry_clear(&e);
         events_gap(all); /* one is missing */
         return events_live(all);

@@ -106,18 +106,22 @@ static const struct {
     { "max_attempts", COLUMN_RAW },
     { "timeout", COLUMN_RAW },
     { "worker", COLUMN_TEXT },
+    { "progress", COLUMN_RAW },
+    { "status_text", COLUMN_TEXT },
     { "result", COLUMN_RAW, .large = true },
     { "error", COLUMN_TEXT },
     { "errors", COLUMN_RAW, .large = true },
 };
 
-#define TASK_COLUMNS                                                                        \
-    "id, queue, name, status, priority, payload, to_json(tags), unique_key, scheduled_at, " \
-    "created_at, started_at, finished_at, attempt, max_attempts, timeout, worker, result, " \
+#define TASK_COLUMNS                                                                          \
+    "id, queue, name, status, priority, payload, to_json(tags), unique_key, scheduled_at, "   \
+    "created_at, started_at, finished_at, attempt, max_attempts, timeout, worker, progress, " \
+    "status_text, result, "                                                                   \
     "error, errors"
 #define SUMMARY_COLUMNS                                                                        \
     "id, queue, name, status, priority, to_json(tags), unique_key, scheduled_at, created_at, " \
-    "started_at, finished_at, attempt, max_attempts, timeout, worker, error"
+    "started_at, finished_at, attempt, max_attempts, timeout, worker, progress, "              \
+    "status_text, error"
 
 /* "2023-10-01 10:00:00.5+00" → "2023-10-01T10:00:00.5Z": sessions have TimeZone UTC. */
 static void write_time(Buf *b, const char *value) {

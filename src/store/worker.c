@@ -162,6 +162,28 @@ int worker_finish(Db *db, Id worker, const RunEnd *ends, size_t n, DbCallback ca
     return r;
 }
 
+int worker_report(
+    Db *db, Id worker, const WorkerReport *list, size_t n, DbCallback callback, void *userdata) {
+    static const DbStatement statement = {
+        .name = "report", .sql = "SELECT pgmill.report($1, $2, $3, $4, $5)", .params = 5
+    };
+    _cleanup_(buf_done) Buf ids = {}, claim_nos = {}, progresses = {}, texts = {};
+
+    for (size_t i = 0; i < n; i++) {
+        array_add(&ids, ID_TEXT(list[i].id));
+        array_addf(&claim_nos, "%jd", (intmax_t) list[i].claim_no);
+        list[i].progress < 0 ? array_add(&progresses, NULL)
+                             : array_addf(&progresses, "%.2f", list[i].progress);
+        array_add(&texts, *list[i].status ? list[i].status : NULL);
+    }
+    const char *params[] = { ID_TEXT(worker), array_literal(&ids), array_literal(&claim_nos),
+        array_literal(&progresses), array_literal(&texts) };
+    if (buf_error(&ids) < 0 || buf_error(&claim_nos) < 0 || buf_error(&progresses) < 0 ||
+        buf_error(&texts) < 0)
+        return -ENOMEM;
+    return db_call(db, &statement, params, callback, userdata);
+}
+
 int worker_orders(Db *db, Id worker, DbCallback callback, void *userdata) {
     static const DbStatement statement = {
         .name = "orders", .sql = "SELECT id, claim_no, what FROM pgmill.orders($1)", .params = 1

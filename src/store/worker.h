@@ -82,6 +82,17 @@ typedef struct RunEnd {
  * group: db_sync() is the caller's, and its callback proves claims and ends. */
 int worker_finish(Db *db, Id worker, const RunEnd *ends, size_t n, DbCallback callback, void *userdata);
 
+/* What a running task says of itself. */
+typedef struct WorkerReport {
+    Id id;
+    int64_t claim_no;
+    double progress;    /* 0 to 100; < 0: nothing */
+    const char *status; /* "": nothing */
+} WorkerReport;
+
+/* A group of its own, whose commit waits for no disk. */
+int worker_report(Db *db, Id worker, const WorkerReport *list, size_t n, DbCallback callback, void *userdata);
+
 /* Rows (id, claim_no, what) for those of the worker's running tasks of which somebody has asked something; what:
  * "cancel". A notification "cancel" on worker_channel() says that there is a new one. Not a group: db_sync() is the
  * caller's. */

@@ -13,6 +13,7 @@
 #define POLL_USEC    USEC_PER_SEC
 #define FINISH_MAX   500 /* runs ended in one turn */
 #define FINISH_BYTES (4 * 1024 * 1024)
+#define REPORT_MAX   1000 /* runs that say something of themselves in one turn */
 
 typedef struct Worker Worker;
 
@@ -55,6 +56,8 @@ struct Worker {
     bool expect;       /* a claim will probably find something: send the finish right behind it */
     bool listed;       /* in pgmill.sleepers */
     bool beat_wanted;
+    bool report_wanted;   /* a run said something of itself */
+    uint64_t reported;    /* CLOCK_BOOTTIME of the last report */
     bool orders_wanted;   /* somebody asked something of a running task */
     uint64_t orders_read; /* CLOCK_BOOTTIME */
     size_t finish_limit;  /* smaller while a refused batch is bisected */
@@ -103,6 +106,12 @@ Run *turn_find(Worker *w, Id id, int64_t claim_no);
 Run *turn_add_run(Worker *w, const DbRows *rows, size_t row);
 void turn_kill_all(Worker *w); /* at once, back to the line unblamed */
 void turn_status(Worker *w);
+
+/* ---- report.c ---- */
+void report_want(Worker *w);  /* a run said something of itself */
+void report_again(Worker *w); /* what was sent may not have arrived */
+bool report_due(const Worker *w);
+int report_send(Worker *w); /* a group of its own */
 
 /* ---- worker.c ---- */
 void worker_fatal(Worker *w, int exit_status); /* leave the loop with this status; why was logged */

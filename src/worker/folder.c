@@ -28,20 +28,22 @@ static int base_make(void) {
     return 0;
 }
 
-int folder_new(const char *name, char **ret_path) {
-    _cleanup_(freep) char *path = NULL;
+int folder_path(const char *name, char **ret_path) {
+    if (base && access(base, F_OK) < 0)
+        base = (free(base), NULL); /* somebody tidied up */
     int r = base ? 0 : base_make();
 
-    if (r >= 0)
-        r = string_printf(&path, "%s/%s", base, name);
+    return r < 0 ? r : string_printf(ret_path, "%s/%s", base, name);
+}
+
+int folder_new(const char *name, char **ret_path) {
+    _cleanup_(freep) char *path = NULL;
+    int r = folder_path(name, &path);
+
     if (r < 0)
         return r;
-    if (mkdir(path, 0700) < 0) {
-        r = -errno;
-        if (r == -ENOENT)
-            base = (free(base), NULL); /* somebody tidied up: a new one next time */
-        return r;
-    }
+    if (mkdir(path, 0700) < 0)
+        return -errno;
     *ret_path = TAKE_PTR(path);
     return 0;
 }

@@ -9,6 +9,8 @@
 
 #include "base/util.h"
 
+/* The path of a file beside the folders, for the caller to make and remove. */
+int folder_path(const char *name, char **ret_path);
 int folder_new(const char *name, char **ret_path); /* mode 0700 */
 void folder_remove(
     sd_event *event, const char *path); /* soon, with all that is in it; links are not followed */

@@ -13,6 +13,7 @@
  *   MaxAttempts=5                           1 to 1000
  *   DeferMax=100                            exits of 75 in a row that are not counted as attempts; infinity
  *   Backoff=exponential 1s 1h               doubles, jittered; or: fixed 10s; or a list, whose last repeats: 1s 10s 1min
+ *   WatchdogSec=30s                         it says WATCHDOG=1 at least so often; infinity
  *   LogRateLimitIntervalSec=30s             in so long …
  *   LogRateLimitBurst=1000                  … so many lines of an attempt's standard error are logged; infinity: all
  */
@@ -42,6 +43,7 @@ struct Handler {
     uint64_t defer_max; /* UINT64_MAX: no limit */
     Backoff backoff;
     LinesLimit log_limit;
+    uint64_t watchdog_usec; /* UINT64_MAX: none */
 };
 
 Handler *handler_ref(Handler *h);

@@ -148,6 +148,7 @@ static const struct {
     { "Backoff", read_backoff, FIELD(backoff), "exponential 1s 1h",
         "\"exponential FIRST MAX\", \"fixed TIME\" or a list of at most 16 times like \"1s 10s 1min\"" },
     { "DeferMax", read_count, FIELD(defer_max), "100", "a number from 1 to 1000000, or infinity" },
+    { "WatchdogSec", read_span, FIELD(watchdog_usec), "infinity", "a span of time like 30s, or infinity" },
     { "LogRateLimitIntervalSec", read_span, FIELD(log_limit.interval_usec), "30s",
         "a span of time like 30s, or infinity" },
     { "LogRateLimitBurst", read_count, FIELD(log_limit.burst), "1000",

@@ -133,7 +133,7 @@ static int pipes_open(Execution *x, int ends[static _PIPES]) {
     return 0;
 }
 
-enum { VARIABLES = 4 };
+enum { VARIABLES = 6 };
 
 static int environment(const Run *run, char *ret[static VARIABLES + 1]) {
     int r = string_printf(&ret[0], "PGMILL_TASK=%s", run->id_text);
@@ -143,6 +143,10 @@ static int environment(const Run *run, char *ret[static VARIABLES + 1]) {
         r = string_printf(&ret[2], "PGMILL_QUEUE=%s", run->queue);
     if (r >= 0)
         r = string_printf(&ret[3], "PGMILL_ATTEMPT=%u", run->attempt);
+    if (r >= 0 && run->notify)
+        r = string_printf(&ret[4], "NOTIFY_SOCKET=%s", notify_path(run->notify));
+    if (r >= 0 && run->notify && run->handler->watchdog_usec != UINT64_MAX)
+        r = string_printf(&ret[5], "WATCHDOG_USEC=%ju", (uintmax_t) run->handler->watchdog_usec);
     return r;
 }
 

@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "store/task.h"
+#include "worker/folder.h"
 
 #define STOP_GRACE_USEC (5 * USEC_PER_SEC)
 
@@ -46,6 +47,7 @@ Run *run_free(Run *run) {
     handler_unref(run->handler);
     buf_done(&run->output);
     lines_done(&run->lines);
+    notify_free(run->notify);
     free(run->queue);
     free(run->name);
     free(run->payload);
@@ -199,6 +201,7 @@ static RunOutcome outcome_of_start(const Run *run, int error) {
 void run_exited(Run *run, const RunExit *exit) {
     const LogTask task = log_task(run);
 
+    notify_close(run->notify);
     lines_end(&run->lines, &task);
     run->usage = exit->usage;
     if (run->interrupted) {
@@ -211,6 +214,9 @@ void run_exited(Run *run, const RunExit *exit) {
             strerror(exit->start_error));
     else if (run->timed_out)
         fail(run, RUN_RETRY, exit, "timed out after %.3g s", (double) run->timeout_usec / 1e6);
+    else if (run->lost)
+        fail(run, RUN_RETRY, exit, "watchdog: no sign of life for %.3g s",
+            (double) run->handler->watchdog_usec / 1e6);
     else if (exit->code != CLD_EXITED)
         fail(run, RUN_RETRY, exit, "ended by signal %d (%s)", exit->status, strsignal(exit->status));
     else if (exit->status != 0)
@@ -245,6 +251,50 @@ static int on_timeout(_unused_ sd_event_source *s, _unused_ uint64_t usec, void 
     return 0;
 }
 
+/* ---- what it says of itself ---- */
+
+static void on_said(void *userdata) {
+    Run *run = userdata;
+
+    run->on_said(run, run->userdata);
+}
+
+/* It gets so long from now, but never more than its whole timeout anew: who goes on asking goes on, and who falls
+ * silent ends. */
+static void on_extend(uint64_t usec, void *userdata) {
+    Run *run = userdata;
+
+    if (run->stopping || run->timeout_usec == UINT64_MAX)
+        return;
+    usec = MIN(usec, run->timeout_usec);
+    if (usec > clock_left(&run->clock))
+        (void) clock_start(&run->clock, run->event, usec, on_timeout, run);
+}
+
+static void on_lost(void *userdata) {
+    Run *run = userdata;
+
+    if (run->stopping)
+        return;
+    run->lost = true;
+    run_stop(run, true);
+}
+
+/* A program can do without its socket, but not without a sign of life that it cannot give: then no watchdog waits. */
+static void open_notify(Run *run) {
+    static const NotifyEvents events = { .said = on_said, .extend = on_extend, .lost = on_lost };
+    static unsigned number;
+    _cleanup_(freep) char *path = NULL;
+    char name[16];
+
+    (void) snprintf(name, sizeof(name), "n%u", number++);
+    int r = folder_path(name, &path);
+    if (r >= 0)
+        r = notify_new(&run->notify, run->event, path, run->handler->watchdog_usec, &events, run);
+    if (r < 0)
+        (void) log_warning_errno(r, "Task %s gets no socket for notifications: %m", run->id_text);
+}
+
 void run_start(Run *run, sd_event *event, Handler *handler) {
     RunExit exit = {};
 
@@ -255,6 +305,7 @@ void run_start(Run *run, sd_event *event, Handler *handler) {
     if (run->timeout_usec == UINT64_MAX)
         run->timeout_usec = handler->timeout_usec;
     run->state = RUN_RUNNING;
+    open_notify(run);
     int r = run->executor->start(run, event, handler->argv);
     if (r >= 0 && run->timeout_usec != UINT64_MAX)
         r = clock_start(&run->clock, event, run->timeout_usec, on_timeout, run);

@@ -10,6 +10,7 @@
 #include "worker/executor.h"
 #include "worker/handler.h"
 #include "worker/lines.h"
+#include "worker/notify.h"
 
 #define RUN_RESULT_MAX  (1024 * 1024)
 #define RUN_DESCRIPTORS 16 /* of one attempt at its start: pipes and the program's ends, what spawn.h needs */
@@ -39,6 +40,7 @@ struct Run {
     bool stopping;    /* asked to end, or killed */
     bool interrupted; /* by its worker: goes back unblamed, whatever the exit */
     bool timed_out;
+    bool lost;      /* its watchdog waited in vain */
     bool cancelled; /* somebody asked for its end: CANCELLED, whatever the exit */
     bool sent;      /* its end is under way to the database */
     bool locked;    /* somebody holds its row: to be sent again at the next poll, not before */
@@ -46,11 +48,13 @@ struct Run {
     bool output_overflow;
     CgroupUsage usage;    /* when ended */
     Lines lines;          /* standard error */
+    Notify *notify;       /* NULL: it cannot say anything of itself */
     char *result, *error; /* when ended: JSON texts or NULL */
     RunOutcome outcome;
     double delay;
 
     void (*on_end)(Run *run, void *userdata);
+    void (*on_said)(Run *run, void *userdata); /* progress or status, of one that runs: notify_said() */
     void *userdata;
 };
 

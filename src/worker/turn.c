@@ -36,6 +36,10 @@ static void on_run_end(_unused_ Run *run, void *userdata) {
     turn_want(w, w->narrow);
 }
 
+static void on_run_said(_unused_ Run *run, void *userdata) {
+    report_want(userdata);
+}
+
 Run *turn_add_run(Worker *w, const DbRows *rows, size_t row) {
     Run **list = reallocarray(w->runs, w->n_runs + 1, sizeof(Run *));
     Run *run;
@@ -46,6 +50,7 @@ Run *turn_add_run(Worker *w, const DbRows *rows, size_t row) {
     if (run_new(&run, rows, row) < 0)
         return NULL;
     run->on_end = on_run_end;
+    run->on_said = on_run_said;
     run->userdata = w;
     w->runs[w->n_runs++] = run;
     w->n_busy++;
@@ -440,6 +445,8 @@ static int turn(Worker *w) {
     int r = orders_due(w) ? send_orders(w) : 0;
     QueueScan *q;
 
+    if (r >= 0 && report_due(w))
+        r = report_send(w);
     if (r >= 0 && look && time_now_boottime() - w->full_scan >= full_scan_period(w) && !all_dry(w)) {
         scan_all_from_start(w);
         r = worker_count(w->db, on_live, w);

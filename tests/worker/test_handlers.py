@@ -44,7 +44,7 @@ def test_a_handler_sees_nothing_of_its_worker(mill: Mill) -> None:
     mill.start(environment={"SECRET": "x", "PGPASSWORD": "y", "HOME": "/root", "USER": "root", "LOGNAME": "root",
                             "TZ": "UTC", "CREDENTIALS_DIRECTORY": "/run/credentials"}, watchdog=20)
     names = mill.ended(mill.submit("t"))["result"].split()
-    assert names == ["HOME", "LANG", "LOGNAME", "PATH", "PGMILL_ATTEMPT", "PGMILL_DIRECTORY", "PGMILL_NAME",
+    assert names == ["HOME", "LANG", "LOGNAME", "NOTIFY_SOCKET", "PATH", "PGMILL_ATTEMPT", "PGMILL_DIRECTORY", "PGMILL_NAME",
                      "PGMILL_QUEUE", "PGMILL_TASK", "PWD", "TMPDIR", "TZ", "USER", "4"]
 
 
