@@ -22,6 +22,7 @@ static const Verb *const verbs[] = {
     &doctor_verb,
     &token_verb,
     &migrate_verb,
+    &prune_verb,
     &submit_verb,
     &show_verb,
     &list_verb,

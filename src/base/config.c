@@ -59,6 +59,12 @@ static const Key keys[] = {
         "TIME", "silent for so long, the tasks go to others" },
     { "Worker", "DrainSec", "drain", "PGMILL_DRAIN", KEY_SPAN, FIELD(drain_usec), false, "0", "infinity",
         "60s", "TIME", "how long running tasks may go on after SIGTERM" },
+    { "Prune", "Completed", "completed", "PGMILL_KEEP_COMPLETED", KEY_SPAN, FIELD(keep_completed_usec), false,
+        "1h", "infinity", "7d", "TIME", "how long COMPLETED tasks are kept" },
+    { "Prune", "Cancelled", "cancelled", "PGMILL_KEEP_CANCELLED", KEY_SPAN, FIELD(keep_cancelled_usec), false,
+        "1h", "infinity", "7d", "TIME", "how long CANCELLED tasks are kept" },
+    { "Prune", "Failed", "failed", "PGMILL_KEEP_FAILED", KEY_SPAN, FIELD(keep_failed_usec), false, "1h",
+        "infinity", "30d", "TIME", "how long FAILED tasks are kept" },
 };
 
 /* ---- lists ---- */

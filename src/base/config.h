@@ -25,6 +25,8 @@ typedef struct Config {
     char **tasks;                     /* [Worker] TasksPath=; folders of handler files, the first one wins */
     uint64_t grace_usec;              /* [Worker] Grace=; silent for so long: tasks go to others */
     uint64_t drain_usec;              /* [Worker] DrainSec=; how long running tasks may go on after SIGTERM */
+    /* [Prune] Completed=, Cancelled=, Failed=; how long what ended so is kept; USEC_INFINITY: for ever */
+    uint64_t keep_completed_usec, keep_cancelled_usec, keep_failed_usec;
 } Config;
 
 void config_done(Config *c);

@@ -139,6 +139,14 @@ int task_list(Db *db, const TaskFilter *filter, DbRows **ret, char **ret_error);
 int task_read(Db *db, Id id, DbRows **ret, char **ret_error);
 int task_submit(Db *db, const TaskNew *task, DbOutcome *ret_outcome, char **ret_error);
 
+/* How long tasks that ended are kept; UINT64_MAX: for ever. */
+typedef struct TaskRetention {
+    uint64_t completed_usec, cancelled_usec, failed_usec;
+} TaskRetention;
+
+/* Forgets what ended longer ago, in transactions of a thousand tasks. *ret_gone: how many. */
+int task_prune(Db *db, const TaskRetention *retention, uint64_t *ret_gone, char **ret_error);
+
 /*
  * Writes one row of TASK columns, beginning at column `first`, as a JSON object, the shape that REST and the
  * command line show: payload and result are the database's own text, times RFC 3339 in UTC with Z.
