@@ -58,6 +58,13 @@ CREATE TABLE pgmill.idempotency (
 );
 CREATE INDEX idempotency_expires_at ON pgmill.idempotency (expires_at);
 
+-- Recurring submissions: the last tick of each that counted, on whichever host. A row for ever, since a host may have been
+-- off for as long.
+CREATE TABLE pgmill.schedules (
+  name      pgmill.label PRIMARY KEY,
+  last_tick timestamptz NOT NULL
+);
+
 -- What happened, added up by queue, minute and session, so that no two sessions ever wait for each other's row:
 -- writer is the backend's process id, and only that backend updates the row. Rows without a writer are single steps
 -- (many of them in one client's transaction would otherwise be versions of one row); writer 0 is the past, folded.

@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "base/service.h"
 #include "base/time.h"
 #include "cli/cli.h"
 #include "store/task.h"
@@ -18,6 +19,8 @@ enum {
     OPTION_ATTEMPTS,
     OPTION_TIMEOUT,
     OPTION_TAGS,
+    OPTION_UNIQUE,
+    OPTION_SCHEDULE,
     _OPTION_MAX,
 };
 
@@ -30,6 +33,9 @@ static const Option options[] = {
     [OPTION_ATTEMPTS] = { "max-attempts", "N", "at most so many attempts (default: the handler's)" },
     [OPTION_TIMEOUT] = { "timeout", "TIME", "how long an attempt may take (default: the handler's)" },
     [OPTION_TAGS] = { "tags", "TAG,…", "labels to find the task by" },
+    [OPTION_UNIQUE] = { "unique-key", "KEY", "not while an unfinished task of the queue has it" },
+    [OPTION_SCHEDULE] = { "schedule", "NAME",
+        "from a timer unit: once for each of its ticks, on however many hosts it runs" },
     {},
 };
 
@@ -159,7 +165,57 @@ static int task_parse(const char *name, const char *const values[], TaskNew *t) 
         r = numbers_parse(values[OPTION_ATTEMPTS], values[OPTION_TIMEOUT], t);
     if (r >= 0 && values[OPTION_TAGS])
         r = tags_parse(values[OPTION_TAGS], &t->tags);
+    if (r >= 0 && values[OPTION_UNIQUE])
+        r = string_replace(&t->unique_key, values[OPTION_UNIQUE]);
     return r;
+}
+
+/* *ret: the tick's time as text; "" when no timer started this: then it is submitted like any other. */
+static int tick_find(const char *schedule, char ret[static TIME_TEXT_SIZE]) {
+    uint64_t usec;
+
+    *ret = '\0';
+    if (!schedule)
+        return EX_OK;
+    if (!task_label_valid(schedule)) {
+        log_error("--schedule: \"%s\" is no name: " TASK_LABEL_RULE, schedule);
+        return EX_USAGE;
+    }
+    int r = service_timer_tick(&usec);
+    if (r == -ENXIO)
+        return EX_OK;
+    if (r < 0) {
+        (void) log_error_errno(r, "Cannot ask systemd for the tick of %s: %m", getenv("TRIGGER_UNIT"));
+        return EX_UNAVAILABLE;
+    }
+    (void) time_format((int64_t) usec, ret);
+    return EX_OK;
+}
+
+static int submit(Db *db, const TaskNew *task, const char *schedule, const char *tick) {
+    _cleanup_(freep) char *verdict = NULL;
+    char *error = NULL;
+    DbOutcome outcome = DB_OK;
+    int r;
+
+    if (*tick)
+        r = task_submit_tick(
+            db, task, &(const TaskTick){ .schedule = schedule, .at = tick }, &verdict, &outcome, &error);
+    else
+        r = task_submit(db, task, &outcome, &error);
+    if (outcome == DB_CONFLICT || (r >= 0 && verdict && streq(verdict, "taken"))) {
+        log_notice(
+            "An unfinished task of the queue has the key \"%s\"", task->unique_key ? task->unique_key : "");
+        free(error);
+        return *tick ? EX_OK : EX_TEMPFAIL;
+    }
+    if (r < 0)
+        return cli_failed("submit the task", outcome == DB_INVALID ? -EBADMSG : r, error);
+    if (verdict && streq(verdict, "passed"))
+        log_info("The tick of %s was submitted before, or has passed", tick);
+    else
+        (void) puts(ID_TEXT(task->id));
+    return EX_OK;
 }
 
 static int submit_run(int argc, char *argv[]) {
@@ -167,8 +223,7 @@ static int submit_run(int argc, char *argv[]) {
     _cleanup_(task_new_freep) TaskNew *task = calloc(1, sizeof(TaskNew));
     _cleanup_(db_freep) Db *db = NULL;
     const char *values[_OPTION_MAX];
-    char **args, *error = NULL;
-    DbOutcome outcome;
+    char tick[TIME_TEXT_SIZE], **args;
 
     if (!task)
         return EX_OSERR;
@@ -182,14 +237,10 @@ static int submit_run(int argc, char *argv[]) {
     r = task_parse(args[0], values, task);
     if (r < 0)
         return config_exit_status(r);
-    int status = cli_connect(&config, &db);
-    if (status != EX_OK)
-        return status;
-    r = task_submit(db, task, &outcome, &error);
-    if (r < 0)
-        return cli_failed("submit the task", outcome == DB_INVALID ? -EBADMSG : r, error);
-    (void) puts(ID_TEXT(task->id));
-    return EX_OK;
+    int status = tick_find(values[OPTION_SCHEDULE], tick);
+    if (status == EX_OK)
+        status = cli_connect(&config, &db);
+    return status == EX_OK ? submit(db, task, values[OPTION_SCHEDULE], tick) : status;
 }
 
 const Verb submit_verb = {

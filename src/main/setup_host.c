@@ -29,7 +29,8 @@
 #define DROP_IN_FILE    DROP_IN_FOLDER "/database.conf"
 
 /* Besides the workers. */
-static const char *const units_fixed[] = { "pgmill.target", "pgmill-api.socket", "pgmill-api.service" };
+static const char *const units_fixed[] = { "pgmill.target", "pgmill-api.socket", "pgmill-api.service",
+    "pgmill-prune.timer" };
 
 /* ---- systemctl ---- */
 

@@ -297,6 +297,30 @@ int task_submit(Db *db, const TaskNew *task, DbOutcome *ret_outcome, char **ret_
     return r;
 }
 
+int task_submit_tick(Db *db, const TaskNew *task, const TaskTick *tick, char **ret_verdict,
+    DbOutcome *ret_outcome, char **ret_error) {
+    static const DbStatement statement = {
+        .name = "submit_tick",
+        .sql = "SELECT pgmill.submit_tick($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+        .params = 2 + SUBMIT_PARAMS,
+    };
+    TaskNew *const tasks[] = { (TaskNew *) task };
+    _cleanup_(db_rows_freep) DbRows *rows = NULL;
+    Buf p[SUBMIT_PARAMS] = {};
+    const char *params[2 + SUBMIT_PARAMS] = { tick->schedule, tick->at };
+
+    int r = submit_params(tasks, 1, p, params + 2);
+    if (r >= 0)
+        r = db_query(db, &statement, params, &rows, ret_outcome, ret_error);
+    if (r >= 0)
+        r = string_replace(ret_verdict, db_value(rows, 0, 0));
+    if (r >= 0 && streq(*ret_verdict, "stored"))
+        r = db_query(
+            db, &wake, (const char *[]){ params[3], params[4], params[2] }, NULL, ret_outcome, ret_error);
+    params_done(p);
+    return r;
+}
+
 /* ---- read and steer ---- */
 
 int task_be_brief(Db *db) {

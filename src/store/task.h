@@ -139,6 +139,16 @@ int task_list(Db *db, const TaskFilter *filter, DbRows **ret, char **ret_error);
 int task_read(Db *db, Id id, DbRows **ret, char **ret_error);
 int task_submit(Db *db, const TaskNew *task, DbOutcome *ret_outcome, char **ret_error);
 
+/* One tick of a recurring submission; at: as time_format() writes it. */
+typedef struct TaskTick {
+    const char *schedule, *at;
+} TaskTick;
+
+/* Stores the task if this tick is later than any before on whichever host. *ret_verdict, to be freed: "stored",
+ * "passed" (it came before), "taken" (an unfinished task has the unique_key; the tick has passed). */
+int task_submit_tick(Db *db, const TaskNew *task, const TaskTick *tick, char **ret_verdict,
+    DbOutcome *ret_outcome, char **ret_error);
+
 /* How long tasks that ended are kept; UINT64_MAX: for ever. */
 typedef struct TaskRetention {
     uint64_t completed_usec, cancelled_usec, failed_usec;
