@@ -287,6 +287,10 @@ static int remove_below(int parent, const char *name, unsigned depth) {
     return unlinkat(parent, name, AT_REMOVEDIR) < 0 ? -errno : 0;
 }
 
+int cgroup_enter(int fd) {
+    return file_write(fd, "cgroup.procs", "0");
+}
+
 int cgroup_remove(const CgroupTree *t, const char *name) {
     return remove_below(t->fd, name, DEPTH_MAX);
 }

@@ -61,6 +61,9 @@ int cgroup_tree_clear(const CgroupTree *t);
 int cgroup_new(const CgroupTree *t, const char *name, const CgroupLimits *limits, int *ret_fd);
 int cgroup_set_limits(int fd, const CgroupLimits *limits, const bool has[static _CGROUP_CONTROLLER_MAX]);
 
+/* Moves this process there: for a fork() that clone3() could not start in place. */
+int cgroup_enter(int fd);
+
 /* Frees the name. -EBUSY: something runs in it. */
 int cgroup_remove(const CgroupTree *t, const char *name);
 

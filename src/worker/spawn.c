@@ -135,6 +135,7 @@ typedef struct Child {
     const char *folder;
     int error_fd;
     pid_t parent;
+    int cgroup; /* to move to; -EBADF: it is there already, or there is none */
 } Child;
 
 /* The program's descriptors to 0, 1 and 2, the one for errors to 3, and nothing else. */
@@ -167,7 +168,7 @@ static _Noreturn void child_exec(const Child *c) {
     if (!has_cgroups())
         (void) tree_adopt();
     int error_fd = c->error_fd;
-    if (child_descriptors(c)) {
+    if ((c->cgroup < 0 || cgroup_enter(c->cgroup) >= 0) && child_descriptors(c)) {
         error_fd = 3;
         (void) umask(022);
         if (chdir(c->folder) >= 0)
@@ -345,8 +346,9 @@ static int watch(Spawned *s) {
     return r;
 }
 
-/* clone3() starts it within its cgroup. Where a filter of system calls denies it, as container engines do, fork(). */
-static int fork_child(Spawned *s, const Child *c) {
+/* clone3() starts it within its cgroup. Where a filter of system calls denies it, as RestrictNamespaces= of the unit and
+ * container engines do, fork(), and it moves there before it becomes the program. */
+static int fork_child(Spawned *s, Child *c) {
     struct clone_args args = {
         .flags = CLONE_PIDFD, .pidfd = (uint64_t) (uintptr_t) &s->pidfd, .exit_signal = SIGCHLD
     };
@@ -356,7 +358,8 @@ static int fork_child(Spawned *s, const Child *c) {
         args.cgroup = (uint64_t) s->cgroup;
     }
     s->pid = (pid_t) syscall(SYS_clone3, &args, sizeof(args));
-    if (s->pid < 0 && errno == ENOSYS && s->cgroup < 0) {
+    if (s->pid < 0 && errno == ENOSYS) {
+        c->cgroup = s->cgroup;
         s->pid = fork();
         if (s->pid > 0)
             s->pidfd = pidfd_open(s->pid, 0);
@@ -389,7 +392,7 @@ static int start(Spawned *s, const SpawnSpec *spec) {
     if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
         return -errno;
     s->error_fd = fds[0];
-    const Child child = { spec, environment, s->folder, fds[1], getpid() };
+    Child child = { spec, environment, s->folder, fds[1], getpid(), -EBADF };
     r = fork_child(s, &child);
     (void) close_fd(fds[1]);
     return r < 0 ? r : watch(s);
