@@ -39,6 +39,6 @@ const Verb version_verb = {
     .run = version_run,
     .arguments = "[OPTION…]",
     .summary = "Print the version",
-    .section = "",
+    .section = NULL,
     .options = options,
 };

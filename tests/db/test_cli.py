@@ -50,8 +50,7 @@ def test_no_database_is_said(pgmill: str) -> None:
     assert run(pgmill, "host=/nonexistent", "list").returncode == 69
 
 
-@pytest.mark.parametrize("verb", ["api", "worker", "migrate", "submit", "show", "list", "queues", "workers", "stats",
-                                  "version"])
+@pytest.mark.parametrize("verb", ["api", "worker", "migrate", "submit", "show", "list", "queues", "workers", "stats"])
 def test_every_verb_has_help(pgmill: str, verb: str) -> None:
     ended = subprocess.run([pgmill, verb, "--help"], capture_output=True, text=True)
     assert ended.returncode == 0 and f"pgmill {verb}" in ended.stdout and "--config=FILE" in ended.stdout
