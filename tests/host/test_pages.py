@@ -98,7 +98,7 @@ complete
 
 
 @pytest.mark.parametrize("shell, file", [("bash", "pgmill.bash"), ("zsh", "_pgmill"), ("fish", "pgmill.fish")])
-def test_completions_ask_the_executable(pgmill: str, shell: str, file: str) -> None:
+def test_completions_ask_the_executable(pgmill: str, folder: pathlib.Path, shell: str, file: str) -> None:
     if not shutil.which(shell):
         pytest.skip(f"{shell} is not installed")
     script = COMPLETIONS / file
@@ -107,7 +107,7 @@ def test_completions_ask_the_executable(pgmill: str, shell: str, file: str) -> N
         command = {"bash": ["bash", "-c", BASH, "-", str(script), line],
                    "zsh": ["zsh", "-fc", ZSH, "-", str(script), line],
                    "fish": ["fish", "-c", f"source {script}; complete -C '{line}'"]}[shell]
-        path = {"PATH": f"{pathlib.Path(pgmill).parent}:/usr/bin:/bin", "HOME": "/nonexistent"}
+        path = {"PATH": f"{pathlib.Path(pgmill).parent}:/usr/bin:/bin", "HOME": str(folder)}
         ended = subprocess.run(command, env=path, capture_output=True, text=True)
         return {found.partition("\t")[0].rstrip("=") for found in ended.stdout.splitlines()}
 
