@@ -8,6 +8,7 @@
 --   retry       it failed; again, while attempts are left
 --   cancelled   its worker ended it because somebody asked for that; blamed
 --   deferred    not its fault (EX_TEMPFAIL): again later, not counted
+--   settled     its own transaction wrote its end (pgmill.complete): nothing is left to write
 --   returned    it never began, or was interrupted by its worker: back in line, not counted
 CREATE OR REPLACE FUNCTION pgmill.state_after(outcome text, attempt int, max_attempts int, cancel_at timestamptz)
 RETURNS pgmill.state
@@ -145,8 +146,8 @@ BEGIN
     SELECT coalesce(array_agg(t.id), '{}') INTO present
     FROM pgmill.tasks t WHERE t.id = ANY (ids) AND t.worker = finish.worker AND t.state = 'running';
     INSERT INTO pgmill.tallies (queue, refused)
-    SELECT coalesce(t.queue, ''), count(*) FROM unnest(ids) u LEFT JOIN pgmill.tasks t ON t.id = u
-    WHERE u <> ALL (gone) AND u <> ALL (again) GROUP BY 1;
+    SELECT coalesce(t.queue, ''), count(*) FROM unnest(ids, outcomes) AS u (id, outcome) LEFT JOIN pgmill.tasks t ON t.id = u.id
+    WHERE u.outcome <> 'settled' AND u.id <> ALL (gone) AND u.id <> ALL (again) GROUP BY 1;
   END IF;
   UPDATE pgmill.heartbeats h
   SET beat = h.beat + 1, at = clock_timestamp(), held = k.held, started = cardinality(k.held)

@@ -130,6 +130,7 @@ int worker_finish(Db *db, Id worker, const RunEnd *ends, size_t n, DbCallback ca
         [RUN_DEFERRED] = "deferred",
         [RUN_RETURNED] = "returned",
         [RUN_CANCELLED] = "cancelled",
+        [RUN_SETTLED] = "settled",
     };
     static const DbStatement statement = {
         .name = "finish",

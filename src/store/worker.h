@@ -66,6 +66,7 @@ typedef enum RunOutcome {
     RUN_DEFERRED,  /* again, not counted */
     RUN_RETURNED,  /* back in line, not counted, as if it had never begun */
     RUN_CANCELLED, /* ended because somebody asked for that */
+    RUN_SETTLED,   /* its own transaction wrote its end: no longer held, nothing to write */
     _RUN_OUTCOME_MAX,
 } RunOutcome;
 

@@ -28,9 +28,11 @@ typedef struct Executor {
     void (*stop)(Run *run, bool ask);
     /* Gives back what start() took. Nothing of the run may be left running. */
     void (*done)(Run *run);
+    /* NULL, or: nobody runs by this handler any more; frees its state. */
+    void (*retire)(Handler *handler);
 } Executor;
 
-extern const Executor executor_oneshot;
+extern const Executor executor_oneshot, executor_sql;
 
 /* NULL: there is none of that name. */
 const Executor *executor_find(const char *name);

@@ -18,6 +18,8 @@ Handler *handler_ref(Handler *h) {
 Handler *handler_unref(Handler *h) {
     if (!h || --h->refs > 0)
         return NULL;
+    if (h->executor && h->executor->retire)
+        h->executor->retire(h);
     handler_free_keys(h);
     free(h->name);
     free(h->path);
@@ -207,6 +209,10 @@ static int handler_load(char *const *folders, const char *file, Handler **ret) {
     return 0;
 }
 
+static int by_handler_name(const void *a, const void *b) {
+    return strcmp((*(Handler *const *) a)->name, (*(Handler *const *) b)->name);
+}
+
 int handlers_load(char *const *path, Handlers *ret) {
     _cleanup_(names_done) Names files = {};
     _cleanup_(handlers_done) Handlers h = {};
@@ -224,11 +230,13 @@ int handlers_load(char *const *path, Handlers *ret) {
         if (r == -ENOMEM)
             return r;
         h.unusable += r == -ECANCELED;
-        if (r != 0)
-            continue;
-        h.names[h.n] = h.list[h.n]->name;
-        h.tries[h.n] = h.list[h.n]->max_attempts;
-        h.n++;
+        h.n += r == 0;
+    }
+    qsort(h.list, h.n, sizeof(Handler *),
+        by_handler_name); /* "a" is before "a-b", "a-b.conf" before "a.conf" */
+    for (size_t i = 0; i < h.n; i++) {
+        h.names[i] = h.list[i]->name;
+        h.tries[i] = h.list[i]->max_attempts;
     }
     *ret = h;
     h = (Handlers){};

@@ -7,7 +7,10 @@
  *
  *   [Task]
  *   Exec=/usr/bin/convert-video --quiet     absolute path, fixed arguments, "double quotes" around blanks; no shell
- *   Mode=oneshot                            the executor, by name
+ *   Mode=oneshot                            the executor, by name: oneshot or sql
+ *   Sql=SELECT app.charge($1)               of Mode=sql; $1: the payload, as jsonb, $2: the task's id
+ *   Role=app                                of Mode=sql: runs it with this role's rights
+ *   Database=postgresql://app@/pgmill       of Mode=sql: on a session of its own login; the worker's unless given
  *   Concurrency=4                           tasks at once on this worker; infinity: as many as it has slots
  *   Timeout=10min                           of an attempt; infinity
  *   MaxAttempts=5                           1 to 1000
@@ -36,6 +39,7 @@ struct Handler {
 
     /* the keys, see handler_keys.c */
     char **argv;
+    char *sql, *role, *database; /* NULL where not given */
     const Executor *executor;
     uint64_t concurrency;  /* UINT64_MAX: no limit of its own */
     uint64_t timeout_usec; /* UINT64_MAX: none */
@@ -44,6 +48,8 @@ struct Handler {
     Backoff backoff;
     LinesLimit log_limit;
     uint64_t watchdog_usec; /* UINT64_MAX: none */
+
+    void *state; /* the executor's, which lasts as long as the handler */
 };
 
 Handler *handler_ref(Handler *h);

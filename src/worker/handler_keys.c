@@ -4,6 +4,7 @@
  */
 #include "base/config.h"
 #include "base/time.h"
+#include "store/db.h"
 #include "store/task.h"
 #include "worker/handler.h"
 
@@ -57,6 +58,19 @@ static int read_command(void *field, const char *value) {
     config_list_free(*(char ***) field);
     *(char ***) field = argv;
     return 0;
+}
+
+/* char *: NULL for no text. */
+static int read_text(void *field, const char *value) {
+    return string_replace(field, *value ? value : NULL);
+}
+
+/* The same; a libpq connection string or URI. */
+static int read_database(void *field, const char *value) {
+    _cleanup_(freep) char *name = NULL;
+    int r = db_conninfo_get(value, "dbname", &name, NULL);
+
+    return r < 0 ? r : read_text(field, value);
 }
 
 static int read_mode(void *field, const char *value) {
@@ -141,7 +155,10 @@ static const struct {
     const char *rule;  /* "must be …" */
 } keys[] = {
     { "Exec", read_command, FIELD(argv), "", "an absolute path and at most 63 arguments" },
-    { "Mode", read_mode, FIELD(executor), "oneshot", "oneshot" },
+    { "Mode", read_mode, FIELD(executor), "oneshot", "oneshot or sql" },
+    { "Sql", read_text, FIELD(sql), "", "a statement" },
+    { "Role", read_text, FIELD(role), "", "a role of the database" },
+    { "Database", read_database, FIELD(database), "", "a PostgreSQL connection string or URI" },
     { "Concurrency", read_count, FIELD(concurrency), "infinity", "a number from 1 to 1000000, or infinity" },
     { "Timeout", read_span, FIELD(timeout_usec), "infinity", "a span of time like 10min, or infinity" },
     { "MaxAttempts", read_attempts, FIELD(max_attempts), "3", "a number from 1 to 1000" },
@@ -180,4 +197,7 @@ int handler_set(Handler *h, const char *key, const char *value, const char **ret
 
 void handler_free_keys(Handler *h) {
     h->argv = config_list_free(h->argv);
+    free(h->sql);
+    free(h->role);
+    free(h->database);
 }

@@ -42,7 +42,9 @@ static void put_json(Buf *b, const Handler *h) {
         buf_puts(b, arg == h->argv ? "" : ", ");
         put_string(b, *arg);
     }
-    buf_puts(b, h->argv ? "], \"timeout\": " : ", \"timeout\": ");
+    buf_puts(b, h->argv ? "], \"sql\": " : ", \"sql\": ");
+    put_string(b, h->sql);
+    buf_puts(b, ", \"timeout\": ");
     put_seconds(b, h->timeout_usec);
     buf_puts(b, ", \"concurrency\": ");
     put_count(b, h->concurrency);
@@ -58,6 +60,8 @@ static void put_line(Buf *b, const Handler *h) {
         time_format_span(h->timeout_usec, timeout), h->max_attempts, h->path);
     for (char **arg = h->argv; arg && *arg; arg++)
         buf_printf(b, " %s", *arg);
+    if (h->sql)
+        buf_printf(b, " %s", h->sql);
     buf_putc(b, '\n');
 }
 
@@ -65,7 +69,7 @@ static int print(const Handlers *h, bool json) {
     _cleanup_(buf_done) Buf b = {};
 
     if (!json)
-        buf_printf(&b, "%-24s %-8s %8s %8s  %s\n", "NAME", "MODE", "TIMEOUT", "ATTEMPTS", "FILE, EXEC");
+        buf_printf(&b, "%-24s %-8s %8s %8s  %s\n", "NAME", "MODE", "TIMEOUT", "ATTEMPTS", "FILE  EXEC or SQL");
     for (size_t i = 0; i < h->n; i++)
         json ? put_json(&b, h->list[i]) : put_line(&b, h->list[i]);
     if (buf_error(&b) < 0)

@@ -225,6 +225,42 @@ void run_exited(Run *run, const RunExit *exit) {
         succeeded(run, exit);
 }
 
+/* The object that joins errors[], of an attempt that was no program. */
+static void set_verdict(Run *run, const char *message, const RunVerdict *v) {
+    _cleanup_(buf_done) Buf b = {};
+
+    buf_puts(&b, "{\"error\": ");
+    json_write_string(&b, message, strlen(message));
+    if (v->sqlstate && *v->sqlstate)
+        buf_printf(&b, ", \"sqlstate\": \"%s\"", v->sqlstate);
+    buf_putc(&b, '}');
+    if (buf_error(&b) == 0)
+        run->error = TAKE_PTR(b.data);
+}
+
+void run_judged(Run *run, const RunVerdict *v) {
+    double delay = (double) backoff_delay(&run->handler->backoff, run->attempt + run->deferrals) / 1e6;
+    RunOutcome outcome = v->outcome == RUN_DEFERRED ? deferred(run) : v->outcome;
+    char timeout[64];
+
+    if (outcome == RUN_SETTLED || outcome == RUN_COMPLETED)
+        end(run, outcome, -1);
+    else if (run->interrupted)
+        end(run, RUN_RETURNED, 0);
+    else if (run->cancelled) {
+        set_verdict(run, "cancelled", v);
+        end(run, RUN_CANCELLED, delay);
+    } else if (outcome == RUN_RETRY && (run->timed_out || v->timed_out)) {
+        (void) snprintf(timeout, sizeof(timeout), "timed out after %.3g s", (double) run->timeout_usec / 1e6);
+        set_verdict(run, timeout, v);
+        end(run, RUN_RETRY, delay);
+    } else {
+        if (v->error)
+            set_verdict(run, v->error, v);
+        end(run, outcome, outcome == RUN_RETURNED ? 0 : delay);
+    }
+}
+
 /* ---- start and stop ---- */
 
 static int on_kill(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
@@ -239,7 +275,8 @@ void run_stop(Run *run, bool ask) {
         return;
     run->stopping = true;
     run->executor->stop(run, ask);
-    if (ask && clock_start(&run->clock, run->event, STOP_GRACE_USEC, on_kill, run) < 0)
+    if (ask && run->state == RUN_RUNNING &&
+        clock_start(&run->clock, run->event, STOP_GRACE_USEC, on_kill, run) < 0)
         run->executor->stop(run, false);
 }
 
@@ -307,7 +344,7 @@ void run_start(Run *run, sd_event *event, Handler *handler) {
     run->state = RUN_RUNNING;
     open_notify(run);
     int r = run->executor->start(run, event, handler->argv);
-    if (r >= 0 && run->timeout_usec != UINT64_MAX)
+    if (r >= 0 && run->state == RUN_RUNNING && run->timeout_usec != UINT64_MAX)
         r = clock_start(&run->clock, event, run->timeout_usec, on_timeout, run);
     if (r >= 0)
         return;

@@ -58,6 +58,14 @@ struct Run {
     void *userdata;
 };
 
+/* How an attempt went, where no program's exit tells. */
+typedef struct RunVerdict {
+    RunOutcome outcome;   /* what a request to end it makes of that is run_judged()'s */
+    bool timed_out;       /* found by somebody else than the worker's clock */
+    const char *error;    /* of a failure: one line */
+    const char *sqlstate; /* or NULL */
+} RunVerdict;
+
 /* From a row of worker_claimed_tasks(). -ENOMEM. */
 int run_new(Run **ret, const DbRows *rows, size_t row);
 Run *run_free(Run *run); /* returns NULL; a program that still runs is killed */
@@ -77,6 +85,7 @@ void run_return(Run *run);
 
 /* For executors: the attempt is over. */
 void run_exited(Run *run, const RunExit *exit);
+void run_judged(Run *run, const RunVerdict *verdict);
 /* For executors: bytes of standard output and standard error. */
 void run_output(Run *run, const char *data, size_t n);
 void run_error_output(Run *run, const char *data, size_t n);

@@ -1,0 +1,53 @@
+-- SPDX-License-Identifier: MIT
+-- Tasks of Mode=sql: the handler's statement and the completion of its task are one transaction, so that the effects
+-- happen exactly once. A run that was given up may still be at work beside its successor, but it cannot commit.
+-- Errors: PM002 the task is no longer this worker's.
+
+-- Is it this run that has the task? Looked at without a lock, so that others can cancel the task while it runs.
+CREATE OR REPLACE FUNCTION pgmill.is_own(worker uuid, task uuid, claim_no bigint) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT EXISTS (SELECT FROM pgmill.tasks t WHERE t.id = is_own.task AND t.claim_no = is_own.claim_no
+                   AND t.worker = is_own.worker AND t.state = 'running')
+$$;
+
+-- Completes the task in the caller's transaction, or fails it. answer: the one row of the statement as an object.
+-- With the rights of its owner: the statement's role needs none on pgmill's tables.
+CREATE OR REPLACE FUNCTION pgmill.complete(worker uuid, task uuid, claim_no bigint, answer jsonb) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s'
+SET enable_seqscan = off SET jit = off  -- look-ups: a plan made while there are few tasks is kept when there are many
+AS $$
+DECLARE
+  result text;
+BEGIN
+  SELECT v.value::text INTO STRICT result FROM jsonb_each(answer) v;
+  PERFORM FROM pgmill.tasks t WHERE t.id = complete.task FOR NO KEY UPDATE;  -- waits; end_runs() would pass it by
+  IF (SELECT e.verdict FROM pgmill.end_runs(worker, ARRAY[task], ARRAY[claim_no], '{completed}', ARRAY[result],
+                                            '{NULL}', '{NULL}') e) <> 'done' THEN
+    RAISE EXCEPTION 'the task is no longer this worker''s' USING ERRCODE = 'PM002';
+  END IF;
+  PERFORM pgmill.tell(ARRAY[task]);
+EXCEPTION WHEN too_many_rows OR no_data_found THEN
+  RAISE EXCEPTION 'the statement must answer with one column' USING ERRCODE = 'cardinality_violation';
+END
+$$;
+
+-- statement: $1 is the payload, $2 the task's id; it answers with one row of one column. role: NULL for the session's.
+CREATE OR REPLACE FUNCTION pgmill.perform(
+  worker uuid, task uuid, claim_no bigint, statement text, role text, payload jsonb
+) RETURNS void
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  answer record;
+BEGIN
+  IF NOT pgmill.is_own(worker, task, claim_no) THEN
+    RAISE EXCEPTION 'the task is no longer this worker''s' USING ERRCODE = 'PM002';
+  END IF;
+  IF role IS NOT NULL THEN
+    PERFORM set_config('role', role, true);
+  END IF;
+  EXECUTE statement INTO STRICT answer USING payload, task;
+  PERFORM pg_catalog.set_config('role', 'none', true);  -- qualified: the statement may have changed the search path
+  PERFORM pgmill.complete(worker, task, claim_no, pg_catalog.to_jsonb(answer));
+END
+$$;
