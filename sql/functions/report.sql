@@ -2,11 +2,12 @@
 -- What running tasks say of themselves.
 
 -- Of one worker's tasks, fenced like their ends; arrays in parallel, NULL: nothing said. Commits asynchronously, since
--- nothing depends on it, and leaves a row that another session holds as it is. No indexed column changes.
+-- nothing depends on it. Answers those whose rows another session holds: to be sent again. No indexed column changes.
 CREATE OR REPLACE FUNCTION pgmill.report(
   worker uuid, ids uuid[], claim_nos bigint[], progresses real[], texts text[]
-) RETURNS void
+) RETURNS TABLE (id uuid, claim_no bigint)
 LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
 DECLARE
   changed uuid[];
 BEGIN
@@ -24,5 +25,11 @@ BEGIN
   )
   SELECT coalesce(array_agg(w.id), '{}') INTO changed FROM written w;
   PERFORM pgmill.tell(changed);
+  IF cardinality(changed) < cardinality(ids) THEN
+    RETURN QUERY
+      SELECT t.id, t.claim_no FROM unnest(ids, claim_nos) AS g (id, claim_no) JOIN pgmill.tasks t
+        ON t.id = g.id AND t.claim_no = g.claim_no AND t.worker = report.worker AND t.state = 'running'
+      WHERE t.id <> ALL (changed);
+  END IF;
 END
 $$;

@@ -166,7 +166,7 @@ int worker_finish(Db *db, Id worker, const RunEnd *ends, size_t n, DbCallback ca
 int worker_report(
     Db *db, Id worker, const WorkerReport *list, size_t n, DbCallback callback, void *userdata) {
     static const DbStatement statement = {
-        .name = "report", .sql = "SELECT pgmill.report($1, $2, $3, $4, $5)", .params = 5
+        .name = "report", .sql = "SELECT id, claim_no FROM pgmill.report($1, $2, $3, $4, $5)", .params = 5
     };
     _cleanup_(buf_done) Buf ids = {}, claim_nos = {}, progresses = {}, texts = {};
 

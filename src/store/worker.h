@@ -91,7 +91,8 @@ typedef struct WorkerReport {
     const char *status; /* "": nothing */
 } WorkerReport;
 
-/* A group of its own, whose commit waits for no disk. */
+/* A group of its own, whose commit waits for no disk. Rows (id, claim_no) of those that somebody holds: to be sent
+ * again. */
 int worker_report(Db *db, Id worker, const WorkerReport *list, size_t n, DbCallback callback, void *userdata);
 
 /* Rows (id, claim_no, what) for those of the worker's running tasks of which somebody has asked something; what:

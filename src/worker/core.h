@@ -108,8 +108,7 @@ void turn_kill_all(Worker *w); /* at once, back to the line unblamed */
 void turn_status(Worker *w);
 
 /* ---- report.c ---- */
-void report_want(Worker *w);  /* a run said something of itself */
-void report_again(Worker *w); /* what was sent may not have arrived */
+void report_want(Worker *w); /* a run said something of itself */
 bool report_due(const Worker *w);
 int report_send(Worker *w); /* a group of its own */
 

@@ -171,6 +171,7 @@ static int spawn(Run *run, sd_event *event, const int ends[static _PIPES], char 
         .environment = variables,
         .stdio = { ends[PIPE_INPUT], ends[PIPE_OUTPUT], ends[PIPE_ERROR] } };
 
+    run_open_notify(run);
     int r = environment(run, variables);
     if (r >= 0)
         r = spawn_start(&x->program, event, &spec, &events, run);

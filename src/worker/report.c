@@ -20,7 +20,8 @@ void report_want(Worker *w) {
         turn_want(w, false); /* else the next poll does */
 }
 
-void report_again(Worker *w) {
+/* What was sent may not have arrived. */
+static void report_again(Worker *w) {
     for (size_t i = 0; i < w->n_runs; i++)
         if (w->runs[i]->notify)
             notify_told(w->runs[i]->notify, false);
@@ -38,8 +39,20 @@ bool report_due(const Worker *w) {
 }
 
 static void on_reported(_unused_ Db *db, const DbReply *reply, void *userdata) {
-    if (reply->outcome != DB_OK)
-        report_again(userdata);
+    Worker *w = userdata;
+
+    if (reply->outcome == DB_LOST || reply->outcome == DB_RETRY)
+        return report_again(w);
+    for (size_t i = 0; reply->outcome == DB_OK && i < db_rows(reply->rows); i++) {
+        Id id;
+        Run *run = id_parse(db_value(reply->rows, i, 0), &id) < 0
+                       ? NULL
+                       : turn_find(w, id, db_int(reply->rows, i, 1));
+        if (run && run->notify) {
+            notify_told(run->notify, false);
+            w->report_wanted = true;
+        }
+    }
 }
 
 int report_send(Worker *w) {

@@ -318,7 +318,7 @@ static void on_lost(void *userdata) {
 }
 
 /* A program can do without its socket, but not without a sign of life that it cannot give: then no watchdog waits. */
-static void open_notify(Run *run) {
+void run_open_notify(Run *run) {
     static const NotifyEvents events = { .said = on_said, .extend = on_extend, .lost = on_lost };
     static unsigned number;
     _cleanup_(freep) char *path = NULL;
@@ -342,7 +342,6 @@ void run_start(Run *run, sd_event *event, Handler *handler) {
     if (run->timeout_usec == UINT64_MAX)
         run->timeout_usec = handler->timeout_usec;
     run->state = RUN_RUNNING;
-    open_notify(run);
     int r = run->executor->start(run, event, handler->argv);
     if (r >= 0 && run->state == RUN_RUNNING && run->timeout_usec != UINT64_MAX)
         r = clock_start(&run->clock, event, run->timeout_usec, on_timeout, run);

@@ -83,6 +83,8 @@ void run_cancel(Run *run);
 /* Goes back to the line unblamed, without having begun. */
 void run_return(Run *run);
 
+/* For executors that start a program for this attempt alone, before they do: run->notify, NULL if that fails. */
+void run_open_notify(Run *run);
 /* For executors: the attempt is over. */
 void run_exited(Run *run, const RunExit *exit);
 void run_judged(Run *run, const RunVerdict *verdict);

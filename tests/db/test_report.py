@@ -11,11 +11,11 @@ import pytest
 from .conftest import Claim, End, Mill, Worker
 
 
-def report(worker: Worker, *reports: tuple[Claim, float | None, str | None]) -> None:
-    worker.session.execute(
-        "SELECT pgmill.report(%s, %s::uuid[], %s::bigint[], %s::real[], %s::text[])",
+def report(worker: Worker, *reports: tuple[Claim, float | None, str | None]) -> list[tuple[uuid.UUID, int]]:
+    return worker.session.execute(
+        "SELECT id, claim_no FROM pgmill.report(%s, %s::uuid[], %s::bigint[], %s::real[], %s::text[])",
         [worker.id, [r[0].id for r in reports], [r[0].claim_no for r in reports], [r[1] for r in reports],
-         [r[2] for r in reports]])
+         [r[2] for r in reports]]).fetchall()
 
 
 def running(mill: Mill, count: int = 1) -> tuple[Worker, list[Claim]]:
@@ -50,14 +50,14 @@ def test_who_does_not_run_it_has_no_say(mill: Mill, how: str) -> None:
         worker.finish(End(claim))
     if how == "worker":
         worker = mill.worker()
-    report(worker, (claim._replace(claim_no=claim.claim_no + (how == "claim_no")), 1, "x"))
+    assert report(worker, (claim._replace(claim_no=claim.claim_no + (how == "claim_no")), 1, "x")) == []
     assert said(mill, claim) == (None, None)
 
 
-def test_a_row_that_somebody_holds_is_not_waited_for(mill: Mill) -> None:
+def test_a_row_that_somebody_holds_is_named_and_not_waited_for(mill: Mill) -> None:
     worker, (held, free) = running(mill, 2)
     with mill.held(held.id):
-        report(worker, (held, 1, "held"), (free, 2, "free"))
+        assert report(worker, (held, 1, "held"), (free, 2, "free")) == [(held.id, held.claim_no)]
         assert said(mill, free) == (2, "free")
     assert said(mill, held) == (None, None)
 

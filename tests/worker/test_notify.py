@@ -5,8 +5,10 @@ import json
 import os
 import pathlib
 import shutil
+from collections.abc import Callable
 
 import pytest
+from psycopg import Connection
 
 from support.process import eventually
 
@@ -118,6 +120,23 @@ for i in range(300):
     told = [event["progress"] for event in events if event["status"] == "RUNNING" and "progress" in event]
     assert told == sorted(told) and 2 <= len(told) < 100  # three seconds or, on a busy machine, some more
     assert said(mill, id) == (99.67, None)
+
+
+def test_what_is_said_while_a_client_holds_the_task_comes_later(mill: Mill, connect: Callable[..., Connection]) -> None:
+    handler(mill, 'say("STATUS=held")\nopen(os.environ["PGMILL_DIRECTORY"] + "/../../journal", "w")\ntime.sleep(3)')
+    mill.start(environment={"TMPDIR": str(mill.folder)})
+    client = connect(autocommit=False)
+    id = mill.submit("t")
+    mill.until(id, "RUNNING")
+    client.execute("SELECT FROM pgmill.tasks WHERE id = %s FOR UPDATE", [id])
+    eventually(mill.journal.exists)
+    free = mill.submit("t")
+    mill.until(free, "RUNNING")
+    eventually(lambda: said(mill, free) == (None, "held"))  # which came a report later
+    assert said(mill, id) == (None, None)
+    client.rollback()
+    mill.ended(id)
+    assert said(mill, id) == (None, "held")
 
 
 def test_the_socket_goes_with_the_attempt(mill: Mill) -> None:
