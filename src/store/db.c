@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * libpq inside an sd-event loop. Three states: waiting for the next try, connecting, up. While up, `pending` mirrors
+ * libpq inside an sd-event loop. Four states: waiting for the next try, resolving names, connecting, up. While up, `pending` mirrors
  * what was sent and not yet answered; libpq answers strictly in that order.
  */
 #include "store/db.h"
@@ -11,7 +11,9 @@
 #include <stdio.h>
 #include <sys/epoll.h>
 
+#include "base/resolve.h"
 #include "base/util.h"
+#include "store/db_hosts.h"
 
 #define RETRY_FIRST_USEC   (100 * USEC_PER_MSEC)
 #define RETRY_MAX_USEC     (2 * USEC_PER_SEC)
@@ -43,6 +45,8 @@ typedef struct GroupError {
 struct Db {
     sd_event *event;
     sd_event_source *io, *timer;
+    Resolve *resolve;
+    DbHosts hosts; /* being resolved */
     PGconn *conn;
     bool up, dispatching;
     unsigned tries;
@@ -384,6 +388,8 @@ static int timer_set(Db *db, uint64_t usec) {
 
 static void disconnect(Db *db) {
     db->up = false;
+    db->resolve = resolve_free(db->resolve);
+    db_hosts_done(&db->hosts);
     db->io = sd_event_source_disable_unref(db->io);
     if (db->conn)
         PQfinish(TAKE_PTR(db->conn));
@@ -470,10 +476,12 @@ static int on_connecting(
 }
 
 /* Later parameters override earlier ones; conninfo is expanded where dbname stands. */
-static int connect_start(Db *db) {
+static int connect_to(Db *db, const DbAddresses *a) {
     const char *keywords[] = { "client_encoding", "keepalives_idle", "keepalives_interval",
-        "keepalives_count", "tcp_user_timeout", "dbname", "application_name", NULL };
-    const char *values[] = { "UTF8", "2", "1", "2", "4000", db->conninfo, db->name, NULL };
+        "keepalives_count", "tcp_user_timeout", "dbname", "application_name", a ? "host" : NULL, "hostaddr",
+        "port", NULL };
+    const char *values[] = { "UTF8", "2", "1", "2", "4000", db->conninfo, db->name, a ? a->host.data : NULL,
+        a ? a->hostaddr.data : NULL, a ? a->port.data : NULL, NULL };
 
     db->conn = PQconnectStartParams(keywords, values, 1);
     if (!db->conn)
@@ -487,6 +495,61 @@ static int connect_start(Db *db) {
         return 0;
     }
     return connecting_watch(db, PGRES_POLLING_WRITING);
+}
+
+static void on_resolved(const char *answer, void *userdata) {
+    _cleanup_(db_addresses_done) DbAddresses a = {};
+    Db *db = userdata;
+
+    int r = db_hosts_addresses(&db->hosts, answer, &a);
+    db->resolve = resolve_free(db->resolve);
+    if (r >= 0 && a.n == 0) {
+        connection_lost(db, a.error);
+        return;
+    }
+    if (r >= 0)
+        r = connect_to(db, &a);
+    if (r < 0)
+        connection_lost(db, "out of memory");
+}
+
+/* NULL: neither said so nor preset (PGHOST and its like). */
+static const char *option(
+    const PQconninfoOption *given, const PQconninfoOption *preset, const char *keyword) {
+    const PQconninfoOption *lists[] = { given, preset };
+
+    for (size_t i = 0; i < ELEMENTS(lists); i++)
+        for (const PQconninfoOption *o = lists[i]; o && o->keyword; o++)
+            if (streq(o->keyword, keyword) && o->val && *o->val)
+                return o->val;
+    return NULL;
+}
+
+/* libpq would wait for the name server. What a service file says is left to it all the same. */
+static int find_hosts(Db *db) {
+    PQconninfoOption *given = PQconninfoParse(db->conninfo, NULL), *preset = PQconndefaults();
+    bool addresses = option(given, preset, "hostaddr");
+    const char *host = addresses ? NULL : option(given, preset, "host");
+
+    db_hosts_done(&db->hosts);
+    int r = given && preset ? db_hosts_parse(host, option(given, preset, "port"), &db->hosts) : -ENOMEM;
+    PQconninfoFree(given);
+    PQconninfoFree(preset);
+    return r;
+}
+
+static int connect_start(Db *db) {
+    int r = find_hosts(db);
+    if (r < 0)
+        return r;
+    if (!db->hosts.names[0])
+        return connect_to(db, NULL);
+    r = resolve_start(&db->resolve, db->event, db->hosts.names, on_resolved, db);
+    if (r == -ENOMEM)
+        return r;
+    if (r < 0) /* no process, no descriptor: try again */
+        connection_lost(db, strerror(-r));
+    return 0;
 }
 
 /* Once in a process. OpenSSL's own configuration may name providers that a static executable cannot load. */
