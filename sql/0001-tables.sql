@@ -19,11 +19,14 @@ CREATE TABLE pgmill.tasks (
   created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
   started_at   timestamptz,                     -- of the last attempt
   finished_at  timestamptz,
-  paused_at    timestamptz,                     -- flag: paused since; survives rescue and drain
+  paused_at    timestamptz,                     -- flag: to be paused since; survives rescue and drain
+  frozen_at    timestamptz,                     -- it runs, and its worker has let it stand still since
   cancel_at    timestamptz,                     -- flag: cancel asked for at
   timeout      interval CHECK (timeout > interval '0' AND timeout <= interval '366 days'),  -- NULL: the handler's
   priority     pgmill.priority NOT NULL,
   state        pgmill.state NOT NULL DEFAULT 'ready',
+  cpu_usec     bigint,                          -- taken by the last attempt that ended, and its largest
+  memory_peak  bigint,                          -- memory in bytes; NULL: not known
   attempt      int NOT NULL DEFAULT 0,          -- blamed runs, the running one included
   deferrals    int NOT NULL DEFAULT 0,          -- runs in a row that put it off without blame
   max_attempts int CHECK (max_attempts BETWEEN 1 AND 1000),  -- NULL: the handler's, filled in at the claim
@@ -81,7 +84,7 @@ CREATE TABLE pgmill.tallies (
   retried            bigint NOT NULL DEFAULT 0,  -- failed runs that another attempt follows
   rescued            bigint NOT NULL DEFAULT 0,  -- tasks taken from dead workers
   refused            bigint NOT NULL DEFAULT 0,  -- writes that the fence refused
-  paused             bigint NOT NULL DEFAULT 0,  -- pauses less what ended them
+  paused             bigint NOT NULL DEFAULT 0,  -- tasks that became PAUSED, less those that left it
   wait_seconds       float8 NOT NULL DEFAULT 0,  -- of runs that ended: due until started
   run_seconds        float8 NOT NULL DEFAULT 0,  -- started until ended
   waits              bigint[],                   -- the same as histograms: pgmill.bounds()

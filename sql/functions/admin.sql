@@ -76,7 +76,7 @@ BEGIN
     FROM pgmill.heartbeats h CROSS JOIN LATERAL unnest(h.held) AS u (id)
     CROSS JOIN LATERAL (
       SELECT t.queue FROM pgmill.tasks t
-      WHERE t.id = u.id AND t.worker = h.worker AND t.state = 'running' AND t.paused_at IS NULL LIMIT 1) t
+      WHERE t.id = u.id AND t.worker = h.worker AND t.state = 'running' AND t.frozen_at IS NULL LIMIT 1) t
     GROUP BY 1
   ), served AS MATERIALIZED (
     SELECT q AS queue, count(*) AS n

@@ -41,7 +41,8 @@ $$;
 --   refused   the fence does not match: it is no longer this worker's
 --   locked    somebody's open transaction holds it: send it again
 CREATE OR REPLACE FUNCTION pgmill.end_runs(
-  worker uuid, ids uuid[], claim_nos bigint[], outcomes text[], results text[], errors text[], delays float8[]
+  worker uuid, ids uuid[], claim_nos bigint[], outcomes text[], results text[], errors text[], delays float8[],
+  cpu_usecs bigint[] DEFAULT '{}', memory_peaks bigint[] DEFAULT '{}'
 ) RETURNS TABLE (id uuid, verdict text)
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off  -- one look-up for each id, never the history
@@ -51,12 +52,15 @@ DECLARE
   done uuid[];
 BEGIN
   WITH given AS MATERIALIZED (
-    SELECT * FROM unnest(ids, claim_nos, outcomes, results, errors, delays)
-      AS u (id, claim_no, outcome, result, error, delay)
+    SELECT * FROM unnest(ids, claim_nos, outcomes, results, errors, delays, cpu_usecs, memory_peaks)
+      AS u (id, claim_no, outcome, result, error, delay, cpu_usec, memory_peak)
   ), locked AS MATERIALIZED (
     SELECT t.id, t.attempt, pgmill.state_after(g.outcome, t.attempt, t.max_attempts, t.cancel_at) AS state,
            g.outcome, g.outcome IN ('deferred', 'returned') AS unblamed, g.result,
            g.error::jsonb AS error, g.outcome IN ('failed', 'retry', 'cancelled') AS erred,
+           t.frozen_at IS NOT NULL AS was_frozen,
+           CASE WHEN g.outcome = 'returned' THEN t.cpu_usec ELSE g.cpu_usec END AS cpu_usec,
+           CASE WHEN g.outcome = 'returned' THEN t.memory_peak ELSE g.memory_peak END AS memory_peak,
            clock_timestamp() + make_interval(secs => g.delay) AS again_at,
            CASE WHEN g.outcome <> 'returned' THEN extract(epoch FROM t.started_at - t.due_at)::float8 END AS wait,
            CASE WHEN g.outcome <> 'returned' THEN extract(epoch FROM clock_timestamp() - t.started_at)::float8 END AS run
@@ -74,19 +78,23 @@ BEGIN
       deferrals   = CASE l.outcome WHEN 'deferred' THEN t.deferrals + 1 WHEN 'returned' THEN t.deferrals ELSE 0 END,
       started_at  = CASE WHEN l.unblamed AND t.attempt = 1 AND l.again_at IS NULL THEN NULL ELSE t.started_at END,
       finished_at = CASE WHEN l.state <> 'ready' THEN clock_timestamp() END,
+      frozen_at   = NULL,
+      cpu_usec    = l.cpu_usec,
+      memory_peak = l.memory_peak,
       result      = l.result::jsonb,
       errors      = CASE WHEN l.error IS NULL OR NOT l.erred THEN t.errors ELSE pgmill.errors_add(t.errors, jsonb_build_object(
                       'attempt', t.attempt, 'worker', t.worker, 'started_at', pgmill.rfc3339(t.started_at),
                       'at', pgmill.rfc3339(clock_timestamp())) || l.error) END,
       log         = CASE WHEN l.error ? 'stderr' IS NOT TRUE THEN t.log WHEN NOT l.erred THEN l.error ->> 'stderr' END
     FROM locked l WHERE t.id = l.id
-    RETURNING t.id, t.queue, l.state, l.outcome, l.wait, l.run, l.state <> 'ready' AND t.paused_at IS NOT NULL AS unpaused
+    RETURNING t.id, t.queue, l.state, l.outcome, l.wait, l.run,
+              (l.state = 'ready' AND t.paused_at IS NOT NULL)::int - l.was_frozen::int AS paused
   ), counted AS (
     INSERT INTO pgmill.tallies AS t
       (writer, queue, completed, failed, cancelled, retried, paused, wait_seconds, run_seconds, waits, runs)
     SELECT pg_backend_pid(), queue, count(*) FILTER (WHERE state = 'completed'), count(*) FILTER (WHERE state = 'failed'),
            count(*) FILTER (WHERE state = 'cancelled'), count(*) FILTER (WHERE state = 'ready' AND outcome = 'retry'),
-           - count(*) FILTER (WHERE unpaused), coalesce(sum(wait), 0), coalesce(sum(run), 0),
+           sum(paused), coalesce(sum(wait), 0), coalesce(sum(run), 0),
            pgmill.histogram(array_agg(wait)), pgmill.histogram(array_agg(run))
     FROM written GROUP BY queue ORDER BY queue
     ON CONFLICT (writer, minute, queue) DO UPDATE SET
@@ -126,7 +134,8 @@ $$;
 -- every claim that this session made before. Programs of all tasks held may have begun after it: they count as
 -- started, but for the `waiting` ones that are named as not begun.
 CREATE OR REPLACE FUNCTION pgmill.finish(
-  worker uuid, ids uuid[], claim_nos bigint[], outcomes text[], results text[], errors text[], delays float8[]
+  worker uuid, ids uuid[], claim_nos bigint[], outcomes text[], results text[], errors text[], delays float8[],
+  cpu_usecs bigint[] DEFAULT '{}', memory_peaks bigint[] DEFAULT '{}'
 ) RETURNS TABLE (id uuid, verdict text)
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
@@ -140,7 +149,7 @@ BEGIN
     SELECT coalesce(array_agg(e.id) FILTER (WHERE e.verdict = 'done'), '{}'),
            coalesce(array_agg(e.id) FILTER (WHERE e.verdict = 'locked'), '{}')
     INTO gone, again
-    FROM pgmill.end_runs(worker, ids, claim_nos, outcomes, results, errors, delays) e;
+    FROM pgmill.end_runs(worker, ids, claim_nos, outcomes, results, errors, delays, cpu_usecs, memory_peaks) e;
   END IF;
   IF cardinality(gone) < cardinality(ids) THEN  -- what is locked, and later claims of what is refused, stay held
     SELECT coalesce(array_agg(t.id), '{}') INTO present
@@ -170,14 +179,47 @@ BEGIN
 END
 $$;
 
--- What somebody has asked of tasks that this worker runs. what: `cancel`.
-CREATE OR REPLACE FUNCTION pgmill.orders(worker uuid) RETURNS TABLE (id uuid, claim_no bigint, what text)
+-- What somebody has asked of tasks that this worker runs: to end (cancel), to stand still (pause); and whether it is
+-- written that it does (frozen). A task that is not in the answer has nothing of all that.
+CREATE OR REPLACE FUNCTION pgmill.orders(worker uuid)
+RETURNS TABLE (id uuid, claim_no bigint, cancel boolean, pause boolean, frozen boolean)
 LANGUAGE sql STABLE AS $$
-  SELECT t.id, t.claim_no, 'cancel'
+  SELECT t.id, t.claim_no, t.cancel_at IS NOT NULL, t.paused_at IS NOT NULL, t.frozen_at IS NOT NULL
   FROM pgmill.heartbeats h CROSS JOIN LATERAL unnest(h.held) AS u (id)
   CROSS JOIN LATERAL (
-    SELECT t.id, t.claim_no FROM pgmill.tasks t
-    WHERE t.id = u.id AND t.worker = h.worker AND t.state = 'running' AND t.cancel_at IS NOT NULL
+    SELECT t.* FROM pgmill.tasks t
+    WHERE t.id = u.id AND t.worker = h.worker AND t.state = 'running'
+      AND (t.cancel_at IS NOT NULL OR t.paused_at IS NOT NULL OR t.frozen_at IS NOT NULL)
     LIMIT 1) t
   WHERE h.worker = orders.worker
+$$;
+
+-- What the worker has done of it; arrays in parallel. state: `frozen`, `thawed`, or `unable`: it cannot let this one
+-- stand still, and the wish is taken back. A row that another session holds is left as it is: the worker asks for its
+-- orders again.
+CREATE OR REPLACE FUNCTION pgmill.obey(worker uuid, ids uuid[], claim_nos bigint[], states text[]) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
+DECLARE
+  changed uuid[];
+BEGIN
+  WITH locked AS MATERIALIZED (
+    SELECT t.id, g.state, t.frozen_at IS NOT NULL AS was_frozen
+    FROM unnest(ids, claim_nos, states) AS g (id, claim_no, state) JOIN pgmill.tasks t
+      ON t.id = g.id AND t.claim_no = g.claim_no AND t.worker = obey.worker AND t.state = 'running'
+    ORDER BY t.id
+    FOR NO KEY UPDATE OF t SKIP LOCKED
+  ), written AS (
+    UPDATE pgmill.tasks t
+    SET frozen_at = CASE WHEN l.state = 'frozen' THEN coalesce(t.frozen_at, clock_timestamp()) END,
+        paused_at = CASE WHEN l.state <> 'unable' THEN t.paused_at END
+    FROM locked l WHERE t.id = l.id
+    RETURNING t.id, t.queue, (t.frozen_at IS NOT NULL)::int - l.was_frozen::int AS paused
+  ), counted AS (
+    INSERT INTO pgmill.tallies (queue, paused) SELECT queue, paused FROM written WHERE paused <> 0
+  )
+  SELECT coalesce(array_agg(w.id), '{}') INTO changed FROM written w;
+  PERFORM pgmill.tell(changed);
+END
 $$;

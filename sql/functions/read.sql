@@ -2,15 +2,16 @@
 -- The task as everybody sees it. The one place that derives a status from state, flags and clock.
 
 CREATE OR REPLACE FUNCTION pgmill.status(
-  state pgmill.state, paused_at timestamptz, due_at timestamptz, started_at timestamptz
+  state pgmill.state, paused_at timestamptz, frozen_at timestamptz, due_at timestamptz, started_at timestamptz
 ) RETURNS text
 LANGUAGE sql VOLATILE AS $$
   SELECT CASE
     WHEN state = 'completed'      THEN 'COMPLETED'
     WHEN state = 'cancelled'      THEN 'CANCELLED'
     WHEN state = 'failed'         THEN 'FAILED'
+    WHEN frozen_at IS NOT NULL    THEN 'PAUSED'
+    WHEN state = 'running'        THEN 'RUNNING'  -- also while its worker has yet to do as asked
     WHEN paused_at IS NOT NULL    THEN 'PAUSED'
-    WHEN state = 'running'        THEN 'RUNNING'
     WHEN due_at <= clock_timestamp() THEN 'AVAILABLE'
     WHEN started_at IS NOT NULL   THEN 'RETRYABLE'
     ELSE 'SCHEDULED'
@@ -19,9 +20,10 @@ $$;
 
 CREATE OR REPLACE VIEW pgmill.task AS
 SELECT
-  id, queue::text AS queue, name::text AS name, pgmill.status(state, paused_at, due_at, started_at) AS status,
+  id, queue::text AS queue, name::text AS name, pgmill.status(state, paused_at, frozen_at, due_at, started_at) AS status,
   priority, payload, tags, unique_key, scheduled_at, created_at, started_at, finished_at,
-  attempt, max_attempts, extract(epoch FROM timeout)::float8 AS timeout, worker, progress, status_text,
+  paused_at, attempt, max_attempts, extract(epoch FROM timeout)::float8 AS timeout, worker, cpu_usec, memory_peak,
+  progress, status_text,
   result, errors -> -1 ->> 'error' AS error, errors
 FROM pgmill.tasks;
 COMMENT ON VIEW pgmill.task IS 'Tasks with their status, as the REST API shows them';
@@ -62,7 +64,7 @@ BEGIN
     SELECT s.id, row_number() OVER (ORDER BY s.id DESC) AS n
     FROM (SELECT * FROM pgmill.tasks t
           WHERE t.id <= top AND t.id IS DISTINCT FROM before ORDER BY t.id DESC LIMIT 20000) s
-    WHERE (statuses IS NULL OR pgmill.status(s.state, s.paused_at, s.due_at, s.started_at) = ANY (statuses))
+    WHERE (statuses IS NULL OR pgmill.status(s.state, s.paused_at, s.frozen_at, s.due_at, s.started_at) = ANY (statuses))
       AND (list.queue IS NULL OR s.queue = list.queue) AND (list.name IS NULL OR s.name = list.name)
       AND (list.priority IS NULL OR s.priority = list.priority) AND (tag IS NULL OR tag = ANY (s.tags))
       AND (created_after IS NULL OR s.created_at > created_after)

@@ -1,10 +1,10 @@
 -- SPDX-License-Identifier: MIT
 -- What an operator does to a task. Each answers with a verdict:
 --   done      as asked, or it was so already
---   asked     it runs; its worker has been told (cancel)
+--   asked     it runs; its worker has been told, and has yet to act
 --   unknown   no such task
 --   ended     it has ended
---   running   it runs, and this version cannot do that to a running task
+--   running   it runs, and what runs cannot be retried
 --   taken     another unfinished task has its unique_key (retry)
 -- A task that another session's open transaction holds raises lock_not_available (55P03) after half a second, or after
 -- what the session has set as pgmill.patience.
@@ -33,26 +33,38 @@ BEGIN
 END
 $$;
 
+-- Calls the worker that runs the task; it asks pgmill.orders what there is to do.
+CREATE OR REPLACE FUNCTION pgmill.call_worker(task uuid) RETURNS void
+LANGUAGE sql VOLATILE AS $$
+  SELECT pg_notify('pgmill_' || t.worker, 'orders') FROM pgmill.tasks t WHERE t.id = task
+$$;
+
+-- What waits is not claimed. What runs is frozen by its worker, which says so with pgmill.obey.
 CREATE OR REPLACE FUNCTION pgmill.pause(task uuid) RETURNS text
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   verdict text := pgmill.steerable(task);
 BEGIN
-  IF verdict = 'done' THEN
-    WITH paused AS (
-      UPDATE pgmill.tasks SET paused_at = clock_timestamp(), ready = false
-      WHERE id = task AND paused_at IS NULL RETURNING queue
-    )
-    INSERT INTO pgmill.tallies (queue, paused) SELECT queue, 1 FROM paused;
-    IF FOUND THEN
-      PERFORM pgmill.tell(ARRAY[task]);
-    END IF;
+  IF verdict NOT IN ('done', 'running') THEN
+    RETURN verdict;
   END IF;
-  RETURN verdict;
+  WITH paused AS (
+    UPDATE pgmill.tasks SET paused_at = clock_timestamp(), ready = false
+    WHERE id = task AND paused_at IS NULL RETURNING queue, state
+  )
+  INSERT INTO pgmill.tallies (queue, paused) SELECT queue, 1 FROM paused WHERE state = 'ready';
+  IF verdict = 'running' THEN
+    PERFORM pgmill.call_worker(task);
+    RETURN (SELECT CASE WHEN t.frozen_at IS NULL THEN 'asked' ELSE 'done' END FROM pgmill.tasks t WHERE t.id = task);
+  ELSIF FOUND THEN
+    PERFORM pgmill.tell(ARRAY[task]);
+  END IF;
+  RETURN 'done';
 END
 $$;
 
--- A resumed task takes its place at the end of the line, or waits on for the time it was waiting for.
+-- A resumed task takes its place at the end of the line, or waits on for the time it was waiting for; one that was
+-- frozen goes on where it stood.
 CREATE OR REPLACE FUNCTION pgmill.resume(task uuid) RETURNS text
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -60,17 +72,22 @@ DECLARE
   q text;
   n text;
 BEGIN
-  IF verdict = 'done' THEN
-    UPDATE pgmill.tasks
-    SET paused_at = NULL, ready = true, due_at = greatest(due_at, clock_timestamp())
-    WHERE id = task AND paused_at IS NOT NULL
-    RETURNING queue, name INTO q, n;
-    IF FOUND THEN
-      INSERT INTO pgmill.tallies (queue, paused) VALUES (q, -1);
-      PERFORM pgmill.wake(ARRAY[q], ARRAY[n], ARRAY[task]);
-    END IF;
+  IF verdict NOT IN ('done', 'running') THEN
+    RETURN verdict;
   END IF;
-  RETURN verdict;
+  UPDATE pgmill.tasks
+  SET paused_at = NULL, ready = state = 'ready',
+      due_at = CASE WHEN state = 'ready' THEN greatest(due_at, clock_timestamp()) ELSE due_at END
+  WHERE id = task AND paused_at IS NOT NULL
+  RETURNING queue, name INTO q, n;
+  IF verdict = 'running' THEN
+    PERFORM pgmill.call_worker(task);
+    RETURN (SELECT CASE WHEN t.frozen_at IS NULL THEN 'done' ELSE 'asked' END FROM pgmill.tasks t WHERE t.id = task);
+  ELSIF FOUND THEN
+    INSERT INTO pgmill.tallies (queue, paused) VALUES (q, -1);
+    PERFORM pgmill.wake(ARRAY[q], ARRAY[n], ARRAY[task]);
+  END IF;
+  RETURN 'done';
 END
 $$;
 
@@ -93,7 +110,7 @@ BEGIN
     PERFORM pgmill.tell(ARRAY[task]);
   ELSIF verdict = 'running' THEN
     UPDATE pgmill.tasks SET cancel_at = clock_timestamp() WHERE id = task AND cancel_at IS NULL;
-    PERFORM pg_notify('pgmill_' || t.worker, 'cancel') FROM pgmill.tasks t WHERE t.id = task;
+    PERFORM pgmill.call_worker(task);
     RETURN 'asked';
   ELSIF verdict = 'ended' AND EXISTS (SELECT FROM pgmill.tasks WHERE id = task AND state = 'cancelled') THEN
     RETURN 'done';

@@ -5,6 +5,7 @@
 #include "api/failure.h"
 #include "api/problem.h"
 #include "api/query.h"
+#include "api/steer.h"
 #include "api/wait.h"
 
 #define WAIT_MAX 60 /* seconds */
@@ -31,7 +32,12 @@ void read_answer_missing(HttpRequest *r, Id id) {
 static void on_found(HttpRequest *r, _unused_ Id id, const DbRows *rows, size_t row) {
     unsigned status;
 
-    if (!wait_goes_on(r, task_row_value(rows, row, 0, "status"), &status))
+    const char *now = task_row_value(rows, row, 0, "status");
+    if (wait_goes_on(r, now, task_row_value(rows, row, 0, "paused_at"), &status))
+        return;
+    if (status == 409)
+        steer_answer_refused(r, now);
+    else
         read_answer(r, status, rows, row, 0);
 }
 
@@ -56,7 +62,7 @@ void read_get(Api *api, HttpRequest *r, const char *capture) {
     if (query_refused(&q, r) || !read_id(r, capture, &id))
         return;
     if (seconds > 0)
-        wait_for_end(api->waits, r, id, seconds * USEC_PER_SEC, 200);
+        wait_for(api->waits, r, id, WAIT_END, seconds * USEC_PER_SEC, 200);
     else
         groups_add(api->reads, r, id, NULL);
 }

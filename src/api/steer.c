@@ -13,6 +13,7 @@
 typedef struct SteerVerb {
     const char *name;
     int (*call)(Db *db, Id id, DbCallback callback, void *userdata);
+    WaitGoal goal; /* when a worker has to act */
 } SteerVerb;
 
 /* What the answer says for each verdict that is no. */
@@ -22,7 +23,7 @@ static const struct {
     const char *why;
 } refusals[] = {
     { "ended", PROBLEM_TASK_ENDED, "it has ended" },
-    { "running", PROBLEM_TASK_RUNNING, "this version cannot do that to a running task" },
+    { "running", PROBLEM_TASK_RUNNING, "it runs" },
     { "taken", PROBLEM_UNIQUE_KEY, "another task has its unique_key now" },
 };
 
@@ -35,12 +36,21 @@ static void on_steered(const Ask *ask, const DbRows *rows) {
     if (streq(verdict, "asked") && waits_full(ask->api->waits))
         return read_answer(ask->request, 202, rows, 0, 1);
     if (streq(verdict, "asked")) /* a worker has to act */
-        return wait_for_end(ask->api->waits, ask->request, ask->id, ACT_USEC, 202);
+        return wait_for(ask->api->waits, ask->request, ask->id, verb->goal, ACT_USEC, 202);
     for (size_t i = 0; i < ELEMENTS(refusals); i++)
         if (streq(verdict, refusals[i].verdict))
             return problem_answer(ask->request, refusals[i].kind, "The task is %s, cannot %s it: %s", status,
                 verb->name, refusals[i].why);
     read_answer(ask->request, 200, rows, 0, 1);
+}
+
+void steer_answer_refused(HttpRequest *r, const char *status) {
+    if (task_status_is_end(task_status_from_string(status)))
+        problem_answer(r, PROBLEM_TASK_ENDED, "The task is %s, cannot pause it: it has ended", status);
+    else
+        problem_answer(r, PROBLEM_TASK_RUNNING,
+            "The task is %s, cannot pause it: its handler does not let it stand still, or it was resumed",
+            status);
 }
 
 static void on_failed(const Ask *ask, const DbReply *reply) {
@@ -89,25 +99,25 @@ static void steer(Api *api, HttpRequest *r, const char *capture, const SteerVerb
 }
 
 void steer_pause(Api *api, HttpRequest *r, const char *capture) {
-    static const SteerVerb verb = { "pause", task_pause };
+    static const SteerVerb verb = { "pause", task_pause, WAIT_PAUSED };
 
     steer(api, r, capture, &verb);
 }
 
 void steer_resume(Api *api, HttpRequest *r, const char *capture) {
-    static const SteerVerb verb = { "resume", task_resume };
+    static const SteerVerb verb = { "resume", task_resume, WAIT_RESUMED };
 
     steer(api, r, capture, &verb);
 }
 
 void steer_cancel(Api *api, HttpRequest *r, const char *capture) {
-    static const SteerVerb verb = { "cancel", task_cancel };
+    static const SteerVerb verb = { "cancel", task_cancel, WAIT_END };
 
     steer(api, r, capture, &verb);
 }
 
 void steer_retry(Api *api, HttpRequest *r, const char *capture) {
-    static const SteerVerb verb = { "retry", task_retry };
+    static const SteerVerb verb = { "retry", task_retry, WAIT_END };
 
     steer(api, r, capture, &verb);
 }

@@ -16,6 +16,7 @@ typedef struct Wait {
     HttpRequest *request;
     Id id;
     uint64_t until, looked; /* CLOCK_BOOTTIME */
+    WaitGoal goal;
     unsigned late;
     bool looking; /* the read is under way */
     bool again;   /* and what it will say may be old */
@@ -74,16 +75,17 @@ bool waits_full(const Waits *all) {
     return all->count >= WAITS_MAX;
 }
 
-void wait_for_end(Waits *all, HttpRequest *r, Id id, uint64_t usec, unsigned late) {
+void wait_for(Waits *all, HttpRequest *r, Id id, WaitGoal goal, uint64_t usec, unsigned late) {
     Wait *w = !waits_full(all) ? malloc(sizeof(Wait)) : NULL;
 
     if (!w)
-        return problem_answer(r, PROBLEM_BUSY, "%zu requests wait for the end of a task already", all->count);
+        return problem_answer(r, PROBLEM_BUSY, "%zu requests wait for a task already", all->count);
     *w = (Wait){ .all = all,
         .next = all->first,
         .request = r,
         .id = id,
         .until = time_now_boottime() + usec,
+        .goal = goal,
         .late = late };
     if (w->next)
         w->next->previous = w;
@@ -96,11 +98,23 @@ void wait_for_end(Waits *all, HttpRequest *r, Id id, uint64_t usec, unsigned lat
     look(w);
 }
 
-bool wait_goes_on(HttpRequest *r, const char *status, unsigned *ret) {
+/* 0: not yet; else the status to answer with. */
+static unsigned outcome(WaitGoal goal, TaskStatus status, bool asked) {
+    switch (goal) {
+    case WAIT_PAUSED:
+        return status == TASK_STATUS_PAUSED ? 200 : status == TASK_STATUS_RUNNING && asked ? 0 : 409;
+    case WAIT_RESUMED:
+        return status == TASK_STATUS_PAUSED ? 0 : 200;
+    default:
+        return task_status_is_end(status) ? 200 : 0;
+    }
+}
+
+bool wait_goes_on(HttpRequest *r, const char *status, bool asked, unsigned *ret) {
     Wait *w = http_held(r);
 
-    *ret = 200;
-    if (!w || task_status_is_end(task_status_from_string(status)))
+    *ret = w ? outcome(w->goal, task_status_from_string(status), asked) : 200;
+    if (*ret > 0)
         return false;
     w->looking = false;
     *ret = w->late;
@@ -112,11 +126,9 @@ bool wait_goes_on(HttpRequest *r, const char *status, unsigned *ret) {
 }
 
 void waits_event(Waits *all, const WatchEvent *event) {
-    if (!event->ended)
-        return;
     for (Wait *w = all->first, *next; w; w = next) {
         next = w->next;
-        if (id_equal(w->id, event->id))
+        if ((event->ended || w->goal != WAIT_END) && id_equal(w->id, event->id))
             look(w);
     }
 }

@@ -16,6 +16,7 @@ typedef enum KeyType {
     KEY_COUNT,
     KEY_SIZE,
     KEY_SPAN,
+    KEY_BOOLEAN, /* 0 or 1, as systemd.syntax(7) spells them */
 } KeyType;
 
 /* One row a setting. */
@@ -52,6 +53,9 @@ static const Key keys[] = {
         "NAMES", "queues to take tasks from" },
     { "Worker", "Concurrency", "concurrency", "PGMILL_CONCURRENCY", KEY_COUNT, FIELD(concurrency), false, "1",
         "1000", "4", "N", "tasks to run at once" },
+    { "Worker", "PausedTasksHoldSlots", "paused-tasks-hold-slots", "PGMILL_PAUSED_TASKS_HOLD_SLOTS",
+        KEY_BOOLEAN, FIELD(paused_hold), false, "no", "yes", "no", "BOOL",
+        "whether no other task runs in place of a paused one" },
     { "Worker", "TasksPath", "tasks", "PGMILL_TASKS", KEY_PATHS, FIELD(tasks), false, NULL, NULL,
         "/etc/pgmill/tasks.d:/usr/lib/pgmill/tasks.d", "DIRS",
         "folders of handler files; the first one wins" },
@@ -107,12 +111,26 @@ static int list_parse(const char *value, const char *separators, char ***ret) {
 
 /* ---- one setting ---- */
 
+static int parse_boolean(const char *s, uint64_t *ret) {
+    static const char *const words[][4] = { { "no", "false", "off", "0" }, { "yes", "true", "on", "1" } };
+
+    for (size_t value = 0; value < ELEMENTS(words); value++)
+        for (size_t i = 0; i < ELEMENTS(words[value]); i++)
+            if (streq(s, words[value][i])) {
+                *ret = value;
+                return 0;
+            }
+    return -EINVAL;
+}
+
 static int number_parse(KeyType type, const char *value, uint64_t *ret) {
     switch (type) {
     case KEY_SIZE:
         return parse_size(value, ret);
     case KEY_SPAN:
         return time_parse_span(value, ret);
+    case KEY_BOOLEAN:
+        return parse_boolean(value, ret);
     default:
         return parse_uint(value, UINT64_MAX, ret);
     }
@@ -153,7 +171,10 @@ static int key_set(Config *c, const Key *k, const char *value) {
 }
 
 static int key_set_from(Config *c, const Key *k, const char *value, const char *where) {
-    const char *what = k->type == KEY_SIZE ? "a size" : k->type == KEY_SPAN ? "a time" : "a number";
+    const char *what = k->type == KEY_SIZE      ? "a size"
+                       : k->type == KEY_SPAN    ? "a time"
+                       : k->type == KEY_BOOLEAN ? "a switch"
+                                                : "a number";
     int r = key_set(c, k, value);
 
     if (r == -EINVAL)
@@ -320,8 +341,9 @@ static bool same(const Config *a, const Config *b, const Key *k) {
 
 static void swap(Config *a, Config *b, const Key *k) {
     char *x = (char *) a + k->offset, *y = (char *) b + k->offset, saved[sizeof(uint64_t)];
-    size_t n = k->type == KEY_COUNT || k->type == KEY_SIZE || k->type == KEY_SPAN ? sizeof(uint64_t)
-                                                                                  : sizeof(char *);
+    size_t n = k->type == KEY_COUNT || k->type == KEY_SIZE || k->type == KEY_SPAN || k->type == KEY_BOOLEAN
+                   ? sizeof(uint64_t)
+                   : sizeof(char *);
 
     memcpy(saved, x, n);
     memcpy(x, y, n);

@@ -24,6 +24,7 @@ typedef struct Config {
     uint64_t concurrency;             /* [Worker] Concurrency=; tasks at once */
     char **tasks;                     /* [Worker] TasksPath=; folders of handler files, the first one wins */
     uint64_t grace_usec;              /* [Worker] Grace=; silent for so long: tasks go to others */
+    uint64_t paused_hold;             /* [Worker] PausedTasksHoldSlots=; a frozen task keeps its slot */
     uint64_t drain_usec;              /* [Worker] DrainSec=; how long running tasks may go on after SIGTERM */
     /* [Prune] Completed=, Cancelled=, Failed=; how long what ended so is kept; USEC_INFINITY: for ever */
     uint64_t keep_completed_usec, keep_cancelled_usec, keep_failed_usec;

@@ -102,10 +102,13 @@ static const struct {
     { "created_at", COLUMN_TIME },
     { "started_at", COLUMN_TIME },
     { "finished_at", COLUMN_TIME },
+    { "paused_at", COLUMN_TIME },
     { "attempt", COLUMN_RAW },
     { "max_attempts", COLUMN_RAW },
     { "timeout", COLUMN_RAW },
     { "worker", COLUMN_TEXT },
+    { "cpu_usec", COLUMN_RAW },
+    { "memory_peak", COLUMN_RAW },
     { "progress", COLUMN_RAW },
     { "status_text", COLUMN_TEXT },
     { "result", COLUMN_RAW, .large = true },
@@ -113,15 +116,15 @@ static const struct {
     { "errors", COLUMN_RAW, .large = true },
 };
 
-#define TASK_COLUMNS                                                                          \
-    "id, queue, name, status, priority, payload, to_json(tags), unique_key, scheduled_at, "   \
-    "created_at, started_at, finished_at, attempt, max_attempts, timeout, worker, progress, " \
-    "status_text, result, "                                                                   \
+#define TASK_COLUMNS                                                                                     \
+    "id, queue, name, status, priority, payload, to_json(tags), unique_key, scheduled_at, "              \
+    "created_at, started_at, finished_at, paused_at, attempt, max_attempts, timeout, worker, cpu_usec, " \
+    "memory_peak, progress, status_text, result, "                                                       \
     "error, errors"
-#define SUMMARY_COLUMNS                                                                        \
-    "id, queue, name, status, priority, to_json(tags), unique_key, scheduled_at, created_at, " \
-    "started_at, finished_at, attempt, max_attempts, timeout, worker, progress, "              \
-    "status_text, error"
+#define SUMMARY_COLUMNS                                                                                   \
+    "id, queue, name, status, priority, to_json(tags), unique_key, scheduled_at, created_at, "            \
+    "started_at, finished_at, paused_at, attempt, max_attempts, timeout, worker, cpu_usec, memory_peak, " \
+    "progress, status_text, error"
 
 /* "2023-10-01 10:00:00.5+00" → "2023-10-01T10:00:00.5Z": sessions have TimeZone UTC. */
 static void write_time(Buf *b, const char *value) {

@@ -122,6 +122,10 @@ int worker_claimed_tasks(Db *db, Id worker, const char *known, DbCallback callba
     return db_send(db, &statement, (const char *[]){ ID_TEXT(worker), known }, callback, userdata);
 }
 
+static void add_known(Buf *b, int64_t value) {
+    value < 0 ? array_add(b, NULL) : array_addf(b, "%jd", (intmax_t) value);
+}
+
 int worker_finish(Db *db, Id worker, const RunEnd *ends, size_t n, DbCallback callback, void *userdata) {
     static const char *const outcomes[_RUN_OUTCOME_MAX] = {
         [RUN_COMPLETED] = "completed",
@@ -134,10 +138,10 @@ int worker_finish(Db *db, Id worker, const RunEnd *ends, size_t n, DbCallback ca
     };
     static const DbStatement statement = {
         .name = "finish",
-        .sql = "SELECT id, verdict FROM pgmill.finish($1, $2, $3, $4, $5, $6, $7)",
-        .params = 7,
+        .sql = "SELECT id, verdict FROM pgmill.finish($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        .params = 9,
     };
-    enum { IDS, CLAIM_NOS, OUTCOMES, RESULTS, ERRORS, DELAYS, LISTS };
+    enum { IDS, CLAIM_NOS, OUTCOMES, RESULTS, ERRORS, DELAYS, CPU_USECS, MEMORY_PEAKS, LISTS };
     Buf lists[LISTS] = {};
     const char *params[1 + LISTS] = { ID_TEXT(worker) };
     int r = 0;
@@ -150,6 +154,8 @@ int worker_finish(Db *db, Id worker, const RunEnd *ends, size_t n, DbCallback ca
         array_add(&lists[ERRORS], ends[i].error);
         ends[i].delay < 0 ? array_add(&lists[DELAYS], NULL)
                           : array_addf(&lists[DELAYS], "%.3f", ends[i].delay);
+        add_known(&lists[CPU_USECS], ends[i].cpu_usec);
+        add_known(&lists[MEMORY_PEAKS], ends[i].memory_peak);
     }
     for (size_t i = 0; i < LISTS; i++) {
         params[1 + i] = array_literal(&lists[i]);
@@ -186,10 +192,28 @@ int worker_report(
 }
 
 int worker_orders(Db *db, Id worker, DbCallback callback, void *userdata) {
-    static const DbStatement statement = {
-        .name = "orders", .sql = "SELECT id, claim_no, what FROM pgmill.orders($1)", .params = 1
-    };
+    static const DbStatement statement = { .name = "orders",
+        .sql = "SELECT id, claim_no, cancel, pause, frozen FROM pgmill.orders($1)",
+        .params = 1 };
     return db_send(db, &statement, (const char *[]){ ID_TEXT(worker) }, callback, userdata);
+}
+
+int worker_obey(Db *db, Id worker, const WorkerObeyed *list, size_t n) {
+    static const DbStatement statement = {
+        .name = "obey", .sql = "SELECT pgmill.obey($1, $2, $3, $4)", .params = 4
+    };
+    _cleanup_(buf_done) Buf ids = {}, claim_nos = {}, states = {};
+
+    for (size_t i = 0; i < n; i++) {
+        array_add(&ids, ID_TEXT(list[i].id));
+        array_addf(&claim_nos, "%jd", (intmax_t) list[i].claim_no);
+        array_add(&states, list[i].state);
+    }
+    const char *params[] = { ID_TEXT(worker), array_literal(&ids), array_literal(&claim_nos),
+        array_literal(&states) };
+    if (buf_error(&ids) < 0 || buf_error(&claim_nos) < 0 || buf_error(&states) < 0)
+        return -ENOMEM;
+    return db_call(db, &statement, params, NULL, NULL);
 }
 
 int worker_sleep(Db *db, const WorkerInfo *w, DbCallback callback, void *userdata) {

@@ -74,9 +74,10 @@ typedef struct RunEnd {
     Id id;
     int64_t claim_no;
     RunOutcome outcome;
-    const char *result; /* JSON text or NULL */
-    const char *error;  /* JSON text of an object or NULL */
-    double delay;       /* seconds until it is due again; < 0: keeps its place */
+    const char *result;            /* JSON text or NULL */
+    const char *error;             /* JSON text of an object or NULL */
+    int64_t cpu_usec, memory_peak; /* bytes; < 0: not known */
+    double delay;                  /* seconds until it is due again; < 0: keeps its place */
 } RunEnd;
 
 /* Ends runs and gives a sign of life. Rows (id, verdict: "done", "refused", "locked"); the last statement of a
@@ -95,10 +96,19 @@ typedef struct WorkerReport {
  * again. */
 int worker_report(Db *db, Id worker, const WorkerReport *list, size_t n, DbCallback callback, void *userdata);
 
-/* Rows (id, claim_no, what) for those of the worker's running tasks of which somebody has asked something; what:
- * "cancel". A notification "cancel" on worker_channel() says that there is a new one. Not a group: db_sync() is the
- * caller's. */
+/* Rows for those of the worker's running tasks of which somebody has asked something. A notification "orders" says that
+ * there is a new one. Not a group: db_sync() is the caller's. */
+enum { ORDER_ID, ORDER_CLAIM_NO, ORDER_CANCEL, ORDER_PAUSE, ORDER_FROZEN };
 int worker_orders(Db *db, Id worker, DbCallback callback, void *userdata);
+
+/* What the worker has done of it. state: "frozen", "thawed", "unable". A group of its own; what could not be written
+ * shows in the next orders. */
+typedef struct WorkerObeyed {
+    Id id;
+    int64_t claim_no;
+    const char *state;
+} WorkerObeyed;
+int worker_obey(Db *db, Id worker, const WorkerObeyed *list, size_t n);
 
 /* One row: seconds until the next task is due, NULL when none is known. The worker is now told of new tasks by a
  * notification on worker_channel(). */

@@ -211,7 +211,7 @@ void cgroup_tree_done(CgroupTree *t) {
 static int limit(int fd, const char *name, uint64_t value) {
     char text[24];
 
-    if (value == 0)
+    if (value == UINT64_MAX)
         return 0;
     (void) snprintf(text, sizeof(text), "%" PRIu64, value);
     return file_write(fd, name, text);
@@ -220,7 +220,7 @@ static int limit(int fd, const char *name, uint64_t value) {
 static int quota(int fd, uint64_t percent) {
     char text[48];
 
-    if (percent == 0)
+    if (percent == UINT64_MAX)
         return 0;
     (void) snprintf(text, sizeof(text), "%" PRIu64 " 100000", percent * 1000);
     return file_write(fd, "cpu.max", text);
@@ -230,7 +230,7 @@ static int quota(int fd, uint64_t percent) {
 static int memory_limits(int fd, const CgroupLimits *limits) {
     int r = limit(fd, "memory.high", limits->memory_high);
 
-    if (r < 0 || limits->memory_max == 0)
+    if (r < 0 || limits->memory_max == UINT64_MAX)
         return r;
     r = limit(fd, "memory.max", limits->memory_max);
     if (r >= 0)
@@ -246,7 +246,7 @@ int cgroup_set_limits(int fd, const CgroupLimits *limits, const bool has[static 
 
     if (r >= 0 && has[CGROUP_PIDS])
         r = limit(fd, "pids.max", limits->tasks_max);
-    if (r >= 0 && has[CGROUP_CPU])
+    if (r >= 0 && has[CGROUP_CPU] && limits->cpu_weight != CGROUP_WEIGHT_DEFAULT)
         r = limit(fd, "cpu.weight", limits->cpu_weight);
     if (r >= 0 && has[CGROUP_CPU])
         r = quota(fd, limits->cpu_quota);

@@ -7,14 +7,15 @@
  */
 #include "base/util.h"
 
-#define CGROUP_LEAF "worker" /* units with DelegateSubgroup= name the same */
+#define CGROUP_LEAF           "worker" /* units with DelegateSubgroup= name the same */
+#define CGROUP_WEIGHT_DEFAULT 100
 
-/* Of a handler file; 0: none. */
+/* Of a handler file; UINT64_MAX: none. */
 typedef struct CgroupLimits {
     uint64_t memory_max;  /* bytes, swap included; beyond it the whole group is killed */
     uint64_t memory_high; /* bytes; beyond it, it is slowed down */
     uint64_t tasks_max;   /* processes and threads */
-    uint64_t cpu_weight;  /* 1 to 10000; 100 where none is set */
+    uint64_t cpu_weight;  /* 1 to 10000, CGROUP_WEIGHT_DEFAULT where nobody says */
     uint64_t cpu_quota;   /* percent of one processor */
 } CgroupLimits;
 

@@ -12,6 +12,7 @@
 
 #define POLL_USEC    USEC_PER_SEC
 #define FINISH_MAX   500 /* runs ended in one turn */
+#define OBEY_MAX     100 /* orders whose outcome is told at once */
 #define FINISH_BYTES (4 * 1024 * 1024)
 #define REPORT_MAX   1000 /* runs that say something of themselves in one turn */
 
@@ -60,6 +61,7 @@ struct Worker {
     uint64_t reported;    /* CLOCK_BOOTTIME of the last report */
     bool orders_wanted;   /* somebody asked something of a running task */
     uint64_t orders_read; /* CLOCK_BOOTTIME */
+    bool obey_wanted;     /* … and there is something to say of it */
     size_t finish_limit;  /* smaller while a refused batch is bisected */
     uint64_t turn_sent;   /* CLOCK_BOOTTIME of the sending of the finish under way … */
     uint64_t proven;      /* … and of the last one that is proven */
@@ -104,7 +106,8 @@ void turn_session_lost(Worker *w);
 Run *turn_find(Worker *w, Id id, int64_t claim_no);
 /* Takes a row of worker_claimed_tasks() in. NULL: out of memory; the next turn finds it again. */
 Run *turn_add_run(Worker *w, const DbRows *rows, size_t row);
-void turn_kill_all(Worker *w); /* at once, back to the line unblamed */
+void turn_kill_all(Worker *w);      /* at once, back to the line unblamed */
+void turn_return_frozen(Worker *w); /* the same for those that stand still, or are about to */
 void turn_status(Worker *w);
 
 /* ---- report.c ---- */

@@ -26,6 +26,8 @@ typedef struct Executor {
     int (*start)(Run *run, sd_event *event, char *const argv[]);
     /* Ends it: ask (SIGTERM), or do not ask (SIGKILL). */
     void (*stop)(Run *run, bool ask);
+    /* Lets it stand still, or go on, with all its descendants; run_frozen() when it does. NULL: it cannot. */
+    int (*freeze)(Run *run, bool freeze);
     /* Gives back what start() took. Nothing of the run may be left running. */
     void (*done)(Run *run);
     /* NULL, or: nobody runs by this handler any more; frees its state. */

@@ -13,12 +13,14 @@
  *   Database=postgresql://app@/pgmill       of Mode=sql: on a session of its own login; the worker's unless given
  *   Concurrency=4                           tasks at once on this worker; infinity: as many as it has slots
  *   Timeout=10min                           of an attempt; infinity
+ *   KillGrace=10s                           from SIGTERM to SIGKILL
  *   MaxAttempts=5                           1 to 1000
  *   DeferMax=100                            exits of 75 in a row that are not counted as attempts; infinity
  *   Backoff=exponential 1s 1h               doubles, jittered; or: fixed 10s; or a list, whose last repeats: 1s 10s 1min
  *   WatchdogSec=30s                         it says WATCHDOG=1 at least so often; infinity
  *   LogRateLimitIntervalSec=30s             in so long …
  *   LogRateLimitBurst=1000                  … so many lines of an attempt's standard error are logged; infinity: all
+ *   MemoryMax=512M MemoryHigh=400M TasksMax=64 CPUWeight=50 CPUQuota=150%   a line each; see cgroup.h
  */
 #include "base/util.h"
 #include "worker/executor.h"
@@ -43,6 +45,8 @@ struct Handler {
     const Executor *executor;
     uint64_t concurrency;  /* UINT64_MAX: no limit of its own */
     uint64_t timeout_usec; /* UINT64_MAX: none */
+    uint64_t kill_grace_usec;
+    CgroupLimits limits;
     int max_attempts;
     uint64_t defer_max; /* UINT64_MAX: no limit */
     Backoff backoff;

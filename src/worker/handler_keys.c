@@ -103,6 +103,52 @@ static int read_count(void *field, const char *value) {
     return 0;
 }
 
+/* uint64_t, bytes; UINT64_MAX: infinity. */
+static int read_size(void *field, const char *value) {
+    uint64_t n = UINT64_MAX;
+
+    if (!streq(value, "infinity") && (parse_size(value, &n) < 0 || n == 0))
+        return -EINVAL;
+    *(uint64_t *) field = n;
+    return 0;
+}
+
+/* uint64_t: "150%" is 150; UINT64_MAX: infinity. */
+static int read_percent(void *field, const char *value) {
+    char digits[8];
+    uint64_t n = UINT64_MAX;
+    size_t len = strlen(value) - 1;
+
+    if (!streq(value, "infinity")) {
+        if (value[len] != '%' || len >= sizeof(digits))
+            return -EINVAL;
+        digits[len] = '\0';
+        if (parse_uint(memcpy(digits, value, len), 100000, &n) < 0 || n == 0)
+            return -EINVAL;
+    }
+    *(uint64_t *) field = n;
+    return 0;
+}
+
+static int read_weight(void *field, const char *value) {
+    uint64_t n;
+
+    if (parse_uint(value, 10000, &n) < 0 || n == 0)
+        return -EINVAL;
+    *(uint64_t *) field = n;
+    return 0;
+}
+
+/* Between being asked to end and being killed: not for ever. */
+static int read_grace(void *field, const char *value) {
+    uint64_t usec;
+
+    if (time_parse_span(value, &usec) < 0 || usec > 3600 * USEC_PER_SEC)
+        return -EINVAL;
+    *(uint64_t *) field = usec;
+    return 0;
+}
+
 static int read_attempts(void *field, const char *value) {
     uint64_t n;
 
@@ -161,6 +207,7 @@ static const struct {
     { "Database", read_database, FIELD(database), "", "a PostgreSQL connection string or URI" },
     { "Concurrency", read_count, FIELD(concurrency), "infinity", "a number from 1 to 1000000, or infinity" },
     { "Timeout", read_span, FIELD(timeout_usec), "infinity", "a span of time like 10min, or infinity" },
+    { "KillGrace", read_grace, FIELD(kill_grace_usec), "5s", "a span of time up to 1h" },
     { "MaxAttempts", read_attempts, FIELD(max_attempts), "3", "a number from 1 to 1000" },
     { "Backoff", read_backoff, FIELD(backoff), "exponential 1s 1h",
         "\"exponential FIRST MAX\", \"fixed TIME\" or a list of at most 16 times like \"1s 10s 1min\"" },
@@ -170,6 +217,12 @@ static const struct {
         "a span of time like 30s, or infinity" },
     { "LogRateLimitBurst", read_count, FIELD(log_limit.burst), "1000",
         "a number from 1 to 1000000, or infinity" },
+    { "MemoryMax", read_size, FIELD(limits.memory_max), "infinity", "a size like 512M, or infinity" },
+    { "MemoryHigh", read_size, FIELD(limits.memory_high), "infinity", "a size like 512M, or infinity" },
+    { "TasksMax", read_count, FIELD(limits.tasks_max), "infinity",
+        "a number from 1 to 1000000, or infinity" },
+    { "CPUWeight", read_weight, FIELD(limits.cpu_weight), "100", "a number from 1 to 10000" },
+    { "CPUQuota", read_percent, FIELD(limits.cpu_quota), "infinity", "a percentage like 50%, or infinity" },
 };
 
 static int key_set(Handler *h, size_t i, const char *value) {

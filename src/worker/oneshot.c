@@ -162,14 +162,19 @@ static void on_ended(_unused_ Spawned *s, const SpawnEnd *end, void *userdata) {
     run_exited(run, &exit);
 }
 
+static void on_frozen(_unused_ Spawned *s, bool frozen, void *userdata) {
+    run_frozen(userdata, frozen);
+}
+
 static int spawn(Run *run, sd_event *event, const int ends[static _PIPES], char *const argv[]) {
-    static const SpawnEvents events = { .ended = on_ended };
+    static const SpawnEvents events = { .ended = on_ended, .frozen = on_frozen };
     Execution *x = run->execution;
     char *variables[VARIABLES + 1] = {};
     const SpawnSpec spec = { .name = run->id_text,
         .argv = argv,
         .environment = variables,
-        .stdio = { ends[PIPE_INPUT], ends[PIPE_OUTPUT], ends[PIPE_ERROR] } };
+        .stdio = { ends[PIPE_INPUT], ends[PIPE_OUTPUT], ends[PIPE_ERROR] },
+        .limits = &run->handler->limits };
 
     run_open_notify(run);
     int r = environment(run, variables);
@@ -209,6 +214,12 @@ static void oneshot_stop(Run *run, bool ask) {
         spawn_stop(x->program, ask);
 }
 
+static int oneshot_freeze(Run *run, bool freeze) {
+    Execution *x = run->execution;
+
+    return spawn_freeze(x->program, freeze);
+}
+
 static void oneshot_done(Run *run) {
     execution_free(TAKE_PTR(run->execution));
 }
@@ -218,5 +229,6 @@ const Executor executor_oneshot = {
     .missing = oneshot_missing,
     .start = oneshot_start,
     .stop = oneshot_stop,
+    .freeze = oneshot_freeze,
     .done = oneshot_done,
 };

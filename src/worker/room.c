@@ -16,8 +16,19 @@ int room_init(Worker *w) {
     return 0;
 }
 
+/* Slots of frozen tasks that others may use: each slot once, so that what is held here is bounded. */
+static size_t lent_slots(const Worker *w) {
+    size_t n = 0;
+
+    for (size_t i = 0; !w->config.paused_hold && i < w->n_runs; i++)
+        n += w->runs[i]->state == RUN_RUNNING && w->runs[i]->frozen;
+    return MIN(n, w->config.concurrency);
+}
+
 static size_t free_slots(const Worker *w) {
-    return w->draining || w->n_busy >= w->config.concurrency ? 0 : w->config.concurrency - w->n_busy;
+    const size_t busy = w->n_busy - lent_slots(w);
+
+    return w->draining || busy >= w->config.concurrency ? 0 : w->config.concurrency - busy;
 }
 
 static int compare_name(const void *name, const void *entry) {

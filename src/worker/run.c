@@ -12,8 +12,6 @@
 #include "store/task.h"
 #include "worker/folder.h"
 
-#define STOP_GRACE_USEC (5 * USEC_PER_SEC)
-
 int run_new(Run **ret, const DbRows *rows, size_t row) {
     _cleanup_(run_freep) Run *run = calloc(1, sizeof(Run));
 
@@ -30,6 +28,7 @@ int run_new(Run **ret, const DbRows *rows, size_t row) {
                             ? (uint64_t) (MIN(db_double(rows, row, CLAIMED_TIMEOUT), TASK_TIMEOUT_MAX) * 1e6)
                             : UINT64_MAX;
     run->delay = -1;
+    run->usage = (CgroupUsage){ .cpu_usec = -1, .memory_peak = -1 };
     if (string_replace(&run->queue, db_value(rows, row, CLAIMED_QUEUE)) < 0 ||
         string_replace(&run->name, db_value(rows, row, CLAIMED_NAME)) < 0 ||
         string_replace(&run->payload, db_value(rows, row, CLAIMED_PAYLOAD)) < 0)
@@ -102,6 +101,12 @@ static void set_error(Run *run, const char *message, const RunExit *exit) {
         buf_printf(&b, ", \"exit_status\": %d", exit->status);
     else if (message && exit->start_error == 0)
         buf_printf(&b, ", \"signal\": \"SIG%s\"", sigabbrev_np(exit->status));
+    if (message && run->usage.cpu_usec >= 0)
+        buf_printf(&b, ", \"cpu_usec\": %jd", (intmax_t) run->usage.cpu_usec);
+    if (message && run->usage.memory_peak >= 0)
+        buf_printf(&b, ", \"memory_peak\": %jd", (intmax_t) run->usage.memory_peak);
+    if (message && run->usage.tasks_refused)
+        buf_puts(&b, ", \"tasks_max_reached\": true");
     if (lines_any(&run->lines)) {
         buf_puts(&b, message ? ", \"stderr\": " : "{\"stderr\": ");
         lines_write_tail(&run->lines, &b);
@@ -217,6 +222,8 @@ void run_exited(Run *run, const RunExit *exit) {
     else if (run->lost)
         fail(run, RUN_RETRY, exit, "watchdog: no sign of life for %.3g s",
             (double) run->handler->watchdog_usec / 1e6);
+    else if (exit->usage.oom && (exit->code != CLD_EXITED || exit->status != 0))
+        fail(run, RUN_RETRY, exit, "oom: it was killed because memory ran out");
     else if (exit->code != CLD_EXITED)
         fail(run, RUN_RETRY, exit, "ended by signal %d (%s)", exit->status, strsignal(exit->status));
     else if (exit->status != 0)
@@ -276,8 +283,15 @@ void run_stop(Run *run, bool ask) {
     run->stopping = true;
     run->executor->stop(run, ask);
     if (ask && run->state == RUN_RUNNING &&
-        clock_start(&run->clock, run->event, STOP_GRACE_USEC, on_kill, run) < 0)
+        clock_start(&run->clock, run->event, run->handler->kill_grace_usec, on_kill, run) < 0)
         run->executor->stop(run, false);
+}
+
+void run_interrupt(Run *run) {
+    if (run->state != RUN_RUNNING)
+        return;
+    run->interrupted = true;
+    run_stop(run, false);
 }
 
 static int on_timeout(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
@@ -349,7 +363,26 @@ void run_start(Run *run, sd_event *event, Handler *handler) {
         return;
     run->executor->done(run);
     exit.start_error = -r;
+    exit.usage = run->usage;
     run_exited(run, &exit);
+}
+
+void run_pause(Run *run, bool pause) {
+    if (run->state != RUN_RUNNING || run->stopping || pause == run->pausing || !run->executor->freeze)
+        return;
+    int r = run->executor->freeze(run, pause);
+    if (r < 0)
+        (void) log_warning_errno(
+            r, "Cannot %s task %s: %m", pause ? "freeze" : "thaw", run->id_text); /* asked again soon */
+    else
+        run->pausing = pause;
+}
+
+void run_frozen(Run *run, bool frozen) {
+    run->frozen = frozen;
+    clock_hold(&run->clock, frozen);
+    notify_hold(run->notify, frozen);
+    run->on_frozen(run, run->userdata);
 }
 
 void run_cancel(Run *run) {

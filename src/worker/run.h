@@ -38,6 +38,10 @@ struct Run {
     sd_event *event;  /* the loop, not owned */
     Clock clock;      /* of its timeout, then of its grace */
     bool stopping;    /* asked to end, or killed */
+    bool pausing;     /* somebody wants it to stand still … */
+    bool frozen;      /* … and it does */
+    bool frozen_told; /* what the database says of that */
+    bool unable;      /* it was asked to stand still, and cannot */
     bool interrupted; /* by its worker: goes back unblamed, whatever the exit */
     bool timed_out;
     bool lost;      /* its watchdog waited in vain */
@@ -54,7 +58,8 @@ struct Run {
     double delay;
 
     void (*on_end)(Run *run, void *userdata);
-    void (*on_said)(Run *run, void *userdata); /* progress or status, of one that runs: notify_said() */
+    void (*on_said)(Run *run, void *userdata);   /* progress or status, of one that runs: notify_said() */
+    void (*on_frozen)(Run *run, void *userdata); /* or thawed */
     void *userdata;
 };
 
@@ -77,14 +82,23 @@ void run_start(Run *run, sd_event *event, Handler *handler);
 /* Ends it: ask first and kill after its grace, or kill at once. */
 void run_stop(Run *run, bool ask);
 
+/* Kills it at once; it goes back to the line unblamed. */
+void run_interrupt(Run *run);
+
 /* Somebody asked for its end. Once is enough. */
 void run_cancel(Run *run);
+
+/* Stands still with all its descendants, its clocks too, or goes on; on_frozen when it does. Nothing for one that is
+ * being ended. */
+void run_pause(Run *run, bool pause);
 
 /* Goes back to the line unblamed, without having begun. */
 void run_return(Run *run);
 
 /* For executors that start a program for this attempt alone, before they do: run->notify, NULL if that fails. */
 void run_open_notify(Run *run);
+/* For executors: freeze() has taken effect. */
+void run_frozen(Run *run, bool frozen);
 /* For executors: the attempt is over. */
 void run_exited(Run *run, const RunExit *exit);
 void run_judged(Run *run, const RunVerdict *verdict);

@@ -207,7 +207,7 @@ static void on_lost(_unused_ Db *db, const char *error, void *userdata) {
 }
 
 static void on_notified(_unused_ Db *db, _unused_ const char *channel, const char *payload, void *userdata) {
-    if (streq(payload, "cancel"))
+    if (streq(payload, "orders"))
         turn_ordered(userdata);
     else
         turn_notified(userdata);

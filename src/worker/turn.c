@@ -40,6 +40,13 @@ static void on_run_said(_unused_ Run *run, void *userdata) {
     report_want(userdata);
 }
 
+static void on_run_frozen(Run *run, void *userdata) {
+    Worker *w = userdata;
+
+    w->obey_wanted = true;
+    turn_want(w, run->frozen && !w->config.paused_hold); /* its slot is free */
+}
+
 Run *turn_add_run(Worker *w, const DbRows *rows, size_t row) {
     Run **list = reallocarray(w->runs, w->n_runs + 1, sizeof(Run *));
     Run *run;
@@ -51,6 +58,7 @@ Run *turn_add_run(Worker *w, const DbRows *rows, size_t row) {
         return NULL;
     run->on_end = on_run_end;
     run->on_said = on_run_said;
+    run->on_frozen = on_run_frozen;
     run->userdata = w;
     w->runs[w->n_runs++] = run;
     w->n_busy++;
@@ -66,10 +74,13 @@ static void remove_run(Worker *w, size_t i) {
 
 void turn_kill_all(Worker *w) {
     for (size_t i = 0; i < w->n_runs; i++)
-        if (w->runs[i]->state == RUN_RUNNING) {
-            w->runs[i]->interrupted = true;
-            run_stop(w->runs[i], false);
-        }
+        run_interrupt(w->runs[i]);
+}
+
+void turn_return_frozen(Worker *w) {
+    for (size_t i = 0; i < w->n_runs; i++)
+        if (w->runs[i]->state == RUN_RUNNING && w->runs[i]->pausing)
+            run_interrupt(w->runs[i]);
 }
 
 /* Ids of all runs as an array literal. */
@@ -125,17 +136,59 @@ static bool orders_due(const Worker *w) {
     return w->n_busy > 0 && (w->orders_wanted || time_now_boottime() - w->orders_read >= POLL_USEC);
 }
 
+typedef struct Order {
+    bool cancel, pause, frozen;
+} Order;
+
+/* What is asked of a run now; nothing, if it is not in the answer. */
+static Order order_of(const Run *run, const DbRows *rows) {
+    for (size_t i = 0; i < db_rows(rows); i++)
+        if (streq(db_value(rows, i, ORDER_ID), run->id_text) &&
+            db_int(rows, i, ORDER_CLAIM_NO) == run->claim_no)
+            return (Order){ .cancel = db_bool(rows, i, ORDER_CANCEL),
+                .pause = db_bool(rows, i, ORDER_PAUSE),
+                .frozen = db_bool(rows, i, ORDER_FROZEN) };
+    return (Order){};
+}
+
+/* Asked again every second: what went wrong, or was not written, is made good then. */
 static void on_orders(_unused_ Db *db, const DbReply *reply, void *userdata) {
     Worker *w = userdata;
 
-    for (size_t i = 0; reply->outcome == DB_OK && i < db_rows(reply->rows); i++) {
-        Id id;
-        if (id_parse(db_value(reply->rows, i, 0), &id) < 0)
+    for (size_t i = 0; reply->outcome == DB_OK && i < w->n_runs; i++) {
+        Run *run = w->runs[i];
+        if (run->state != RUN_RUNNING)
             continue;
-        Run *run = turn_find(w, id, db_int(reply->rows, i, 1));
-        if (run && streq(db_value(reply->rows, i, 2), "cancel"))
+        const Order order = order_of(run, reply->rows);
+        run->frozen_told = order.frozen;
+        run->unable = order.pause && !run->executor->freeze;
+        if (order.cancel)
             run_cancel(run);
+        else if (order.pause && w->draining)
+            run_interrupt(run);
+        else
+            run_pause(run, order.pause);
+        w->obey_wanted |= run->unable || run->frozen != run->frozen_told;
     }
+}
+
+/* What came of the orders, of all runs of which it is not written yet; a group of its own. */
+static int send_obey(Worker *w) {
+    WorkerObeyed list[OBEY_MAX];
+    size_t n = 0;
+
+    w->obey_wanted = false;
+    for (size_t i = 0; i < w->n_runs && n < OBEY_MAX; i++) {
+        Run *run = w->runs[i];
+        if (run->state != RUN_RUNNING || (!run->unable && run->frozen == run->frozen_told))
+            continue;
+        run->frozen_told = run->frozen; /* else the next orders tell */
+        list[n++] = (WorkerObeyed){ run->id, run->claim_no,
+            run->unable   ? "unable"
+            : run->frozen ? "frozen"
+                          : "thawed" };
+    }
+    return n > 0 ? worker_obey(w->db, w->info.id, list, n) : 0;
 }
 
 /* A group of its own that writes nothing: asking every second costs no durable commit. */
@@ -368,6 +421,8 @@ static size_t collect_ends(Worker *w, RunEnd ends[static FINISH_MAX]) {
             .outcome = run->outcome,
             .result = run->result,
             .error = run->error,
+            .cpu_usec = run->usage.cpu_usec,
+            .memory_peak = run->usage.memory_peak,
             .delay = run->delay };
     }
     return n;
@@ -442,11 +497,13 @@ static int send_claim(Worker *w, QueueScan *q, size_t slots) {
 static int turn(Worker *w) {
     const size_t slots = w->claim_wanted ? room_update(w) : 0;
     bool look = slots > 0;
-    int r = orders_due(w) ? send_orders(w) : 0;
+    int r = w->obey_wanted ? send_obey(w) : 0;
     QueueScan *q;
 
     if (r >= 0 && report_due(w))
         r = report_send(w);
+    if (r >= 0 && orders_due(w))
+        r = send_orders(w);
     if (r >= 0 && look && time_now_boottime() - w->full_scan >= full_scan_period(w) && !all_dry(w)) {
         scan_all_from_start(w);
         r = worker_count(w->db, on_live, w);

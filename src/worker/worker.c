@@ -79,6 +79,7 @@ static int on_stop(_unused_ sd_event_source *s, _unused_ const struct signalfd_s
     }
     log_info(w->draining ? "Ending %zu running tasks" : "Draining: %zu tasks are running", w->n_busy);
     w->draining = true;
+    turn_return_frozen(w);
     w->claim_wanted = false;
     turn_status(w);
     turn_want(w, false);
@@ -161,7 +162,7 @@ static int init(Worker *w, int argc, char *argv[]) {
     r = spawn_setup();
     if (r < 0)
         return r;
-    service_want_descriptors(w->config.concurrency * RUN_DESCRIPTORS + 100);
+    service_want_descriptors(2 * w->config.concurrency * RUN_DESCRIPTORS + 100);
     r = service_loop_new(&w->event, on_stop, on_reload, w);
     if (r >= 0)
         r = takeover_init(w);

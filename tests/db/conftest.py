@@ -28,6 +28,8 @@ class End(NamedTuple):
     result: str | None = None
     error: str | None = None
     delay: float | None = None
+    cpu_usec: int | None = None
+    memory_peak: int | None = None
 
 
 class Worker:
@@ -50,10 +52,19 @@ class Worker:
 
     def finish(self, *ends: End) -> dict[uuid.UUID, str]:
         lists = [[e.claim.id for e in ends], [e.claim.claim_no for e in ends], [e.outcome for e in ends],
-                 [e.result for e in ends], [e.error for e in ends], [e.delay for e in ends]]
+                 [e.result for e in ends], [e.error for e in ends], [e.delay for e in ends],
+                 [e.cpu_usec for e in ends], [e.memory_peak for e in ends]]
         query = "SELECT id, verdict FROM pgmill.finish(%s, %s::uuid[], %s::bigint[], %s::text[], %s::text[]," \
-                " %s::text[], %s::float8[])"
+                " %s::text[], %s::float8[], %s::bigint[], %s::bigint[])"
         return dict(self.session.execute(query, [self.id, *lists]).fetchall())
+
+    def orders(self) -> dict[tuple[uuid.UUID, int], set[str]]:
+        """Of its tasks that somebody wants something of: what, and whether it is written that they are frozen."""
+        rows = self.session.execute("SELECT id, claim_no, cancel, pause, frozen FROM pgmill.orders(%s)", [self.id])
+        return {row[:2]: {word for word, said in zip(("cancel", "pause", "frozen"), row[2:]) if said} for row in rows}
+
+    def obey(self, claim: Claim, state: str) -> None:
+        self.session.execute("SELECT pgmill.obey(%s, %s, %s, %s)", [self.id, [claim.id], [claim.claim_no], [state]])
 
     def call(self, function: str) -> Any:
         """pgmill.attach, leave, listen, awake …: those that take nothing but the worker."""

@@ -317,3 +317,13 @@ def test_ending_a_run_is_a_heap_only_update(mill: Mill) -> None:
     updates, heap_only = after[0] - before[0], after[1] - before[1]
     assert updates == 200
     assert heap_only >= 100  # but for rows whose page was full
+
+
+def test_what_the_last_attempt_took_is_kept(mill: Mill) -> None:
+    id, worker = mill.submit(), mill.worker()
+    worker.finish(End(*worker.claim(), "retry", error='{"error": "no"}', delay=0, cpu_usec=7, memory_peak=8))
+    assert (mill.task(id).cpu_usec, mill.task(id).memory_peak) == (7, 8)
+    worker.finish(End(*worker.claim(), "returned"))
+    assert (mill.task(id).cpu_usec, mill.task(id).memory_peak) == (7, 8)
+    worker.finish(End(*worker.claim(), cpu_usec=9))
+    assert (mill.task(id).cpu_usec, mill.task(id).memory_peak) == (9, None)

@@ -42,9 +42,7 @@ def test_once_more_changes_nothing(mill: Mill) -> None:
 def test_what_cannot_be_done_says_why(mill: Mill, verb: str) -> None:
     id, worker = mill.submit(), mill.worker()
     assert steer(mill, verb, uuid.uuid4()) == "unknown"
-    claim, = worker.claim()
-    assert steer(mill, verb, id) == "running"
-    worker.finish(End(claim))
+    worker.finish(End(*worker.claim()))
     before = mill.row(id)
     assert steer(mill, verb, id) == "ended"
     assert mill.row(id) == before
@@ -103,6 +101,90 @@ def test_a_task_is_read_as_the_same_statement_left_it(mill: Mill) -> None:
     assert mill.db.execute(query, [nothing, nothing]).fetchall() == [("unknown", None)]
 
 
+# ---- pausing what runs ----
+
+
+def paused_of(mill: Mill) -> int:
+    return mill.value("SELECT sum(paused) FROM pgmill.tallies") or 0
+
+
+def test_a_running_task_is_paused_once_its_worker_says_so(mill: Mill) -> None:
+    id, worker = mill.submit(), mill.worker()
+    claim, = worker.claim()
+    worker.call("listen")
+    assert steer(mill, "pause", id) == "asked"
+    assert worker.called() == 1 and worker.orders() == {claim[:2]: {"pause"}}
+    assert mill.task(id).status == "RUNNING" and mill.task(id).paused_at is not None
+    worker.obey(claim, "frozen")
+    assert mill.task(id).status == "PAUSED" and worker.orders() == {claim[:2]: {"pause", "frozen"}}
+    assert steer(mill, "pause", id) == "done"
+    assert steer(mill, "resume", id) == "asked"
+    assert mill.task(id).status == "PAUSED" and worker.orders() == {claim[:2]: {"frozen"}}
+    worker.obey(claim, "thawed")
+    assert mill.task(id).status == "RUNNING" and worker.orders() == {}
+    assert steer(mill, "resume", id) == "done"
+    worker.finish(End(claim))
+    assert mill.task(id).status == "COMPLETED" and paused_of(mill) == 0
+
+
+def test_what_cannot_stand_still_is_not_paused(mill: Mill) -> None:
+    id, worker = mill.submit(), mill.worker()
+    claim, = worker.claim()
+    steer(mill, "pause", id)
+    for _ in range(2):
+        worker.obey(claim, "unable")
+    assert mill.task(id).status == "RUNNING" and worker.orders() == {} and paused_of(mill) == 0
+
+
+@pytest.mark.parametrize("outcome, status", [("returned", "PAUSED"), ("retry", "PAUSED"), ("completed", "COMPLETED"),
+                                             ("failed", "FAILED"), ("cancelled", "CANCELLED")])
+def test_a_frozen_run_that_ends(mill: Mill, outcome: str, status: str) -> None:
+    id, worker = mill.submit(), mill.worker()
+    claim, = worker.claim()
+    steer(mill, "pause", id)
+    worker.obey(claim, "frozen")
+    worker.finish(End(claim, outcome))
+    assert mill.task(id).status == status and mill.row(id).frozen_at is None
+    assert paused_of(mill) == (status == "PAUSED")
+    if status == "PAUSED":
+        assert worker.claim() == []
+        steer(mill, "resume", id)
+        assert [again.id for again in worker.claim()] == [id] and mill.task(id).status == "RUNNING"
+
+
+def test_a_word_that_comes_late_changes_nothing(mill: Mill) -> None:
+    id, worker, other = mill.submit(), mill.worker(), mill.worker()
+    claim, = worker.claim()
+    other.obey(claim, "frozen")
+    assert mill.task(id).status == "RUNNING"
+    worker.finish(End(claim, "returned"))
+    worker.claim()
+    worker.obey(claim, "frozen")
+    assert mill.task(id).status == "RUNNING"
+
+
+def test_a_word_about_a_task_that_somebody_holds_waits_for_nobody(mill: Mill) -> None:
+    id, worker = mill.submit(), mill.worker()
+    claim, = worker.claim()
+    steer(mill, "pause", id)
+    worker.session.execute("SET statement_timeout = '2s'")
+    with mill.held(id):
+        worker.obey(claim, "frozen")
+    assert worker.orders() == {claim[:2]: {"pause"}}
+    worker.obey(claim, "frozen")
+    assert mill.task(id).status == "PAUSED"
+
+
+def test_a_task_of_a_dead_worker_stays_paused(mill: Mill) -> None:
+    id, worker = mill.submit(), mill.worker()
+    claim, = worker.claim()
+    steer(mill, "pause", id)
+    worker.obey(claim, "frozen")
+    mill.bury(worker)
+    mill.rescue(worker)
+    assert mill.task(id).status == "PAUSED" and mill.row(id).frozen_at is None
+
+
 # ---- cancel ----
 
 
@@ -126,18 +208,17 @@ def test_the_worker_of_what_runs_is_told_and_can_ask(mill: Mill) -> None:
     worker = mill.worker()
     claims = {claim.id: claim for claim in worker.claim()}
     worker.call("listen")
-    assert worker.session.execute("SELECT * FROM pgmill.orders(%s)", [worker.id]).fetchall() == []
+    assert worker.orders() == {}
     for _ in range(2):
         assert steer(mill, "cancel", asked) == "asked"
     assert worker.called() == 2
-    assert {call.payload for call in worker.calls} == {"cancel"}
-    assert worker.session.execute("SELECT * FROM pgmill.orders(%s)", [worker.id]).fetchall() \
-        == [(asked, claims[asked].claim_no, "cancel")]
+    assert {call.payload for call in worker.calls} == {"orders"}
+    assert worker.orders() == {claims[asked][:2]: {"cancel"}}
     assert mill.task(asked).status == "RUNNING"
     worker.finish(End(claims[asked], "cancelled", error='{"error": "cancelled"}'))
     task = mill.task(asked)
     assert (task.status, task.attempt, task.error) == ("CANCELLED", 1, "cancelled")
-    assert worker.session.execute("SELECT * FROM pgmill.orders(%s)", [worker.id]).fetchall() == []
+    assert worker.orders() == {}
     assert mill.task(other).status == "RUNNING"
 
 

@@ -78,6 +78,12 @@ class Chaos:
                 assert worker.finish(end) == {claim.id: "refused"}
                 self.refused += 1
 
+    def obey(self) -> None:
+        for worker in self.workers:
+            for key, orders in worker.orders().items():
+                claim = next(claim for _, claim in self.claims if claim[:2] == key)
+                worker.obey(claim, self.random.choice(["frozen", "unable"]) if "pause" in orders else "thawed")
+
     def lose_a_worker(self) -> None:
         if self.workers and self.random.random() < 0.3:
             worker = self.workers.pop()
@@ -90,7 +96,7 @@ class Chaos:
 
     def step(self) -> None:
         self.random.choice([self.submit, self.submit, self.submit_group, self.steer, self.steer, self.claim, self.finish,
-                            self.lose_a_worker, self.tidy])()
+                            self.obey, self.lose_a_worker, self.tidy])()
 
 
 @pytest.mark.parametrize("seed", [1, 2, None])

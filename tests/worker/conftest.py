@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Real workers with real programs as handlers."""
 
+import os
 import pathlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -20,6 +21,8 @@ class Mill:
         self.tasks = folder / "tasks.d"
         self.tasks.mkdir()
         self.journal = folder / "journal"
+        self.cgroup: pathlib.Path | None = None
+        self.surroundings: dict[str, Any] = {}  # of its workers
 
     def handler(self, name: str, script: str, **keys: str) -> pathlib.Path:
         """A handler of this name that runs a shell script. $J is the journal of runs."""
@@ -34,7 +37,8 @@ class Mill:
         return path
 
     def start(self, name: str = "w", *options: str, wait: bool = True, **more: Any) -> Process:
-        worker = self.run("worker", name, "--database", self.database, "--tasks", str(self.tasks), *options, **more)
+        worker = self.run("worker", name, "--database", self.database, "--tasks", str(self.tasks), *options,
+                          **(self.surroundings | more))
         return worker.ready() if wait else worker
 
     def submit(self, name: str, payload: str = "null", **arguments: Any) -> uuid.UUID:
@@ -79,6 +83,39 @@ class Mill:
             elif open_runs.get(id) == pid:
                 del open_runs[id]
         return overlaps
+
+
+def own_cgroup() -> pathlib.Path | None:
+    """The folder of this process's group of cgroup v2."""
+    point = next((line.split()[1] for line in open("/proc/mounts") if line.split()[2] == "cgroup2"), None)
+    own = next((line.strip()[3:] for line in open("/proc/self/cgroup") if line.startswith("0::")), None)
+    return pathlib.Path(point + own) if point and own else None
+
+
+@pytest.fixture
+def cgroup() -> Iterator[pathlib.Path]:
+    """A cgroup as a service manager would delegate it, empty."""
+    parent = own_cgroup()
+    if not parent or not os.access(parent, os.W_OK):
+        pytest.skip("this machine lets us make no cgroup")
+    path = parent / f"pgmill-test-{uuid.uuid4()}"
+    path.mkdir()
+    yield path
+    (path / "cgroup.kill").write_text("1")
+    eventually(lambda: "populated 0" in (path / "cgroup.events").read_text())
+    for group in sorted(path.rglob("*/"), reverse=True):
+        group.rmdir()
+    path.rmdir()
+
+
+@pytest.fixture(params=["tree", "cgroup"])
+def held(request: pytest.FixtureRequest, mill: "Mill") -> "Mill":
+    """Workers that follow their programs as process trees, and such with a cgroup of their own."""
+    if request.param == "cgroup":
+        mill.cgroup = request.getfixturevalue("cgroup")
+        # It finds itself alone in it, as in a delegated one.
+        mill.surroundings = {"before": ["/bin/sh", "-c", f'echo $$ >{mill.cgroup}/cgroup.procs; exec "$@"', "sh"]}
+    return mill
 
 
 @pytest.fixture
