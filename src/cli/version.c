@@ -30,7 +30,10 @@ static int version_run(int argc, char *argv[]) {
     printf("pgmill " PGMILL_VERSION " (schema %u, %s)\n", schema_version(),
         PGMILL_STATIC ? "static" : "dynamic");
     if (values[OPTION_ALL])
-        (void) puts(PGMILL_LIBRARIES);
+        printf("%s:\n%s\n",
+            PGMILL_STATIC ? "Linked in, with Debian's version and source package"
+                          : "Built with, while the host's shared libraries are what runs",
+            PGMILL_LIBRARIES);
     return EX_OK;
 }
 

@@ -114,3 +114,15 @@ def test_completions_ask_the_executable(pgmill: str, folder: pathlib.Path, shell
     assert complete("pgmill ") == set(verbs(pgmill))
     assert complete("pgmill submit --") == options(pgmill, "submit")
     assert complete("pgmill doctor --") == options(pgmill, "doctor")
+
+
+def test_every_library_is_named_with_its_version(pgmill: str) -> None:
+    text = subprocess.run([pgmill, "version", "--all"], capture_output=True, text=True, check=True).stdout
+    title, kind, *libraries = text.splitlines()
+    assert title.startswith("pgmill ")
+    named = dict(line.split()[:2] for line in libraries)
+    wanted = {"inih", "libcjson", "libmicrohttpd", "libpq", "libsystemd", "openssl", "uuid"}
+    if "static" in title:
+        wanted |= {"libc", "libgcc"}
+        assert all(len(line.split()) == 3 for line in libraries if line.split()[0] in wanted)  # and the source package
+    assert wanted <= named.keys() and all(re.match(r"\d", version) for version in named.values()), named

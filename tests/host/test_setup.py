@@ -4,6 +4,8 @@
 import os
 import pathlib
 import pwd
+import random
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 
@@ -95,6 +97,53 @@ def test_what_is_there_and_does_not_fit_is_named(bare: Cluster,
 def test_without_a_server_it_says_what_to_install(setup: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     refused = setup("--url", "host=/nonexistent dbname=pgmill")
     assert refused.returncode == 69 and "apt install postgresql" in refused.stderr and not refused.stdout
+
+
+@pytest.fixture
+def elsewhere(own_cluster: Cluster, folder: pathlib.Path) -> tuple[Cluster, str]:
+    """As on another host: reached by TCP and TLS, as db.example.test; and a URL, where only sslmode= is missing."""
+    address = ".".join(["127", *(str(random.randint(1, 254)) for _ in range(3))])  # nobody else's port 5432
+    data = own_cluster.folder / "data"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                    "-days", "1", "-subj", "/CN=db.example.test", "-addext", "subjectAltName=DNS:db.example.test",
+                    "-keyout", data / "server.key", "-out", data / "server.crt"], check=True, capture_output=True)
+    if os.geteuid() == 0:
+        shutil.chown(data / "server.key", own_cluster.user)
+    (data / "server.key").chmod(0o600)
+    shutil.copy(data / "server.crt", folder / "ca.crt")
+    (data / "pg_hba.conf").write_text("local all all trust\nhost all all 127.0.0.0/8 trust\n")
+    with psycopg.connect(own_cluster.url("postgres"), autocommit=True) as db:
+        db.execute("ALTER SYSTEM SET ssl = on")
+        db.execute(f"ALTER SYSTEM SET listen_addresses = '{address}'")
+    own_cluster.stop()
+    own_cluster.start()
+    return own_cluster, f"hostaddr={address} port=5432 user=pgmill dbname=pgmill sslrootcert={folder}/ca.crt"
+
+
+def test_a_server_elsewhere_must_be_who_it_says(elsewhere: tuple[Cluster, str], pgmill: str) -> None:
+    _, url = elsewhere
+
+    def setup(rest: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([pgmill, "setup", "--database-only", "--url", f"{url} {rest}"], capture_output=True, text=True)
+
+    refused = setup("host=other.example.test sslmode=verify-full")
+    assert refused.returncode == 69 and "does not match host name" in refused.stderr and not refused.stdout
+    trusted = setup("host=db.example.test sslmode=verify-full")
+    assert trusted.returncode == 0 and "the server is who it says" in trusted.stdout and "schema: 1 is ready" in trusted.stdout
+    for mode, warning in (("require", "could stand in"), ("disable", "not encrypted")):
+        warned = setup(f"host=db.example.test sslmode={mode}")
+        assert warned.returncode == 0 and warning in warned.stderr and "verify-full" in warned.stderr
+
+
+def test_doctor_tells_of_keepalives_that_work_and_that_do_not(elsewhere: tuple[Cluster, str], pgmill: str) -> None:
+    _, url = elsewhere
+
+    def keepalives(rest: str) -> str:
+        text = subprocess.run([pgmill, "doctor", "--database", f"{url} {rest}"], capture_output=True, text=True).stdout
+        return next(line for line in text.splitlines() if " keepalives: " in line)
+
+    assert keepalives("").startswith("ok ") and "within 5 s" in keepalives("")
+    assert keepalives("keepalives=0").startswith("warning ")
 
 
 @pytest.mark.parametrize("arguments, status, complaint", [
