@@ -88,8 +88,11 @@ static void tell_database(Doctor *d) {
                   "database" };
     _cleanup_(buf_done) Buf found = {};
 
+    CheckResult result = !d->no_database ? CHECK_OK : d->hidden ? CHECK_UNSEEN : CHECK_PROBLEM;
     buf_puts(&found, d->no_database ? d->no_database : "within reach");
-    tell(d, &check, d->no_database ? CHECK_PROBLEM : CHECK_OK, &found);
+    if (result == CHECK_UNSEEN)
+        buf_puts(&found, "; ask as root, who connects as the services do");
+    tell(d, &check, result, &found);
 }
 
 static void look(Doctor *d, const Check checks[]) {

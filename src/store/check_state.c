@@ -34,7 +34,7 @@ const Check state_checks[] = {
         .remedy = "start some on any host: systemctl enable --now pgmill-worker@1",
         .statement = { "doctor_workers",
             "SELECT CASE WHEN count(*) = 0 THEN 'warning' ELSE 'ok' END, "
-            "format('%s live, on %s hosts', count(*), count(DISTINCT w.host)) FROM " LIVING,
+            "format('%s live, on hosts: %s', count(*), count(DISTINCT w.host)) FROM " LIVING,
             0 },
     },
     {
