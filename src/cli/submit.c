@@ -10,6 +10,7 @@
 #include "store/task.h"
 
 #define PAYLOAD_MAX (1024 * 1024)
+#define RETRY_SEC   5
 
 enum {
     OPTION_PAYLOAD,
@@ -221,7 +222,6 @@ static int submit(Db *db, const TaskNew *task, const char *schedule, const char 
 static int submit_run(int argc, char *argv[]) {
     _cleanup_(config_done) Config config = {};
     _cleanup_(task_new_freep) TaskNew *task = calloc(1, sizeof(TaskNew));
-    _cleanup_(db_freep) Db *db = NULL;
     const char *values[_OPTION_MAX];
     char tick[TIME_TEXT_SIZE], **args;
 
@@ -238,9 +238,17 @@ static int submit_run(int argc, char *argv[]) {
     if (r < 0)
         return config_exit_status(r);
     int status = tick_find(values[OPTION_SCHEDULE], tick);
-    if (status == EX_OK)
+    if (status != EX_OK)
+        return status;
+    for (;;) {
+        _cleanup_(db_freep) Db *db = NULL;
         status = cli_connect(&config, &db);
-    return status == EX_OK ? submit(db, task, values[OPTION_SCHEDULE], tick) : status;
+        if (status == EX_OK)
+            status = submit(db, task, values[OPTION_SCHEDULE], tick);
+        if (status != EX_UNAVAILABLE || !*tick)
+            return status;
+        (void) sleep(RETRY_SEC); /* a tick is not lost while the database is away */
+    }
 }
 
 const Verb submit_verb = {
