@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""A booted Debian for the session, and pgmill installed on it as an operator would."""
+
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from system.machine import Machine, own_mounts
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+NEEDED = ("systemd-nspawn", "mmdebstrap", "nsenter")
+
+
+def missing() -> str:
+    """Why this machine cannot boot another one; "" if it can."""
+    if os.geteuid() != 0:
+        return "the system tests boot containers, which takes root"
+    lacking = [tool for tool in NEEDED if not shutil.which(tool)]
+    return f"run contrib/deps system first; missing: {' '.join(lacking)}" if lacking else ""
+
+
+def output(*command: str | pathlib.Path) -> str:
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def deb() -> str:
+    """PGMILL_DEB: one that is there already."""
+    return os.environ.get("PGMILL_DEB") or output(ROOT / "packaging/deb/build")
+
+
+@pytest.fixture(scope="session", params=[
+    pytest.param(suite, marks=pytest.mark.xdist_group(suite)) for suite in ("trixie", "bookworm")])
+def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
+    if why := missing():
+        pytest.skip(why)
+    signal.signal(signal.SIGTERM, lambda *_: pytest.exit("SIGTERM"))  # then containers are ended as well
+    own_mounts()
+    machine = Machine(output(ROOT / "tests/system/root", request.param), request.param)
+    yield machine
+    machine.close()
+
+
+@pytest.fixture(scope="session")
+def mill(machine: Machine, deb: str) -> Machine:
+    """Installed and set up, with two workers and handlers for the tests."""
+    machine.install(deb)
+    machine.run("pgmill setup")
+    for name, lines in HANDLERS.items():
+        machine.write(f"/etc/pgmill/tasks.d/{name}.conf", "[Task]\n" + lines)
+    machine.run("systemctl reload 'pgmill-worker@*.service'")
+    return machine
+
+
+HANDLERS = {
+    "hold": "Exec=/bin/sleep 600\n",
+    "brief": "Exec=/bin/sleep 0.1\n",
+    "say": "Exec=/bin/sh -c \"echo working >&2\"\n",
+    "fail": "Exec=/bin/sh -c \"echo broken >&2; exit 65\"\n",
+}

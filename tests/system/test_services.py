@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: MIT
+"""The services as systemctl and journalctl see them, on a booted Debian with the package installed."""
+
+import json
+import time
+
+import pytest
+
+from support.process import eventually
+from system.machine import Machine
+
+WORKERS = ("pgmill-worker@1.service", "pgmill-worker@2.service")
+UNITS = ("pgmill-api.service", "pgmill-migrate.service", "pgmill-prune.service", "pgmill-schedule@x.service", *WORKERS)
+
+
+def test_boots_and_is_set_up(mill: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    with capsys.disabled():
+        print(f"\n{mill.out('systemctl --version | head -n 1')}: booted in {mill.boot_seconds:.1f} s")
+    assert mill.out("systemctl is-system-running") == "running"
+    for unit in (*WORKERS, "pgmill-api.service", "pgmill-api.socket", "pgmill.target", "pgmill-prune.timer"):
+        assert mill.show(unit, "ActiveState") == "active", unit
+    assert mill.out("systemctl is-enabled pgmill.target pgmill-worker@1.service").split() == ["enabled"] * 2
+    assert "schema 1 was ready already" in mill.journal("-u pgmill-migrate.service")
+
+
+def drop_in(mill: Machine, unit: str, *lines: str) -> None:
+    mill.write(f"/etc/systemd/system/{unit}.d/test.conf", "\n".join(lines) + "\n")
+    mill.run("systemctl daemon-reload")
+
+
+def test_units_verify_without_a_word(mill: Machine) -> None:
+    drop_in(mill, "pgmill-schedule@x.timer", "[Timer]", "OnCalendar=*-*-* 02:30 Europe/Berlin")
+    done = mill.run("systemd-analyze verify --man=no " + " ".join(
+        ("pgmill-api.service", "pgmill-api@1.service", "pgmill-schedule@x.timer", "pgmill-prune.timer", WORKERS[0])))
+    assert [line for line in (done.stdout + done.stderr).splitlines() if "pgmill" in line] == []
+
+
+@pytest.mark.parametrize("unit, most", [("pgmill-api.service", 1.2), ("pgmill-worker@1.service", 1.8),
+                                        ("pgmill-migrate.service", 1.2), ("pgmill-prune.service", 1.2)])
+def test_exposure(mill: Machine, unit: str, most: float, capsys: pytest.CaptureFixture[str]) -> None:
+    line = mill.out(f"systemd-analyze security {unit} --no-pager | tail -n 1")
+    with capsys.disabled():
+        print(f"\n{line}")
+    assert float(line.split(": ")[1].split()[0]) <= most
+
+
+@pytest.mark.parametrize("name, most, lines", [
+    ("network", 1.5, ["IPAddressDeny="]),
+    ("home", 1.6, ["ProtectHome=read-only", "PrivateUsers=no"]),
+    ("folder", 1.4, ["ReadWritePaths=/srv"]),
+    ("devices", 1.6, ["PrivateDevices=no", "DeviceAllow=/dev/dri rw"]),
+    ("mail", 1.9, ["NoNewPrivileges=no", "PrivateUsers=no", "RestrictSUIDSGID=no", "ReadWritePaths=/var/spool"]),
+])
+def test_exposure_of_drop_ins(mill: Machine, name: str, most: float, lines: list[str],
+                              capsys: pytest.CaptureFixture[str]) -> None:
+    drop_in(mill, f"pgmill-worker@{name}.service", "[Service]", *lines)
+    line = mill.out(f"systemd-analyze security pgmill-worker@{name}.service --no-pager | tail -n 1")
+    with capsys.disabled():
+        print(f"\n{line}")
+    assert float(line.split(": ")[1].split()[0]) <= most
+
+
+def submit(mill: Machine, name: str, *options: str) -> str:
+    return mill.out(f"pgmill submit {name} {' '.join(options)}", user="pgmill")
+
+
+def task(mill: Machine, id: str) -> dict:
+    return json.loads(mill.out(f"curl -sS http://localhost:8000/api/tasks/{id}"))
+
+
+def wait(mill: Machine, id: str, *statuses: str) -> dict:
+    return eventually(lambda: (t := task(mill, id)) and t["status"] in statuses and t, within=60)
+
+
+def test_first_task_of_the_readme(mill: Machine) -> None:
+    sent = mill.out("""curl -sS -X POST "http://localhost:8000/api/tasks/" -H "Content-Type: application/json" """
+                    """-d '{"name": "example_task", "payload": {"key": "value"}, "priority": "MEDIUM", """
+                    """"scheduled_at": "2023-10-01T10:00:00"}'""")
+    done = wait(mill, json.loads(sent)["id"], "COMPLETED", "FAILED")
+    assert done["result"]["echo"] == {"key": "value"}, done
+    later = json.loads(mill.out("curl -sS localhost:8000/api/tasks/ -H 'Content-Type: application/json' "
+                                """-d '{"name": "example_task", "scheduled_at": "2099-01-01T00:00:00"}'"""))["id"]
+    url = f"http://localhost:8000/api/tasks/{later}"
+    assert json.loads(mill.out(f"curl -sS -X PATCH {url}/pause"))["status"] == "PAUSED"
+    assert json.loads(mill.out(f"curl -sS -X PATCH {url}/resume"))["status"] == "SCHEDULED"
+    assert mill.out(f"curl -sS -g 'http://[::1]:8000/api/tasks/{later}'")
+
+
+def test_unix_socket_is_for_its_group(mill: Machine) -> None:
+    assert mill.out("stat -c '%U:%G %a' /run/pgmill/api.sock") == "root:pgmill 660"
+    ask = "curl -sS -o /dev/null -w '%{http_code}' --unix-socket /run/pgmill/api.sock http://localhost/healthz"
+    assert mill.out(ask, user="pgmill") == "200"
+    assert mill.run(ask, user="nobody", check=False).returncode != 0
+
+
+def test_a_connection_starts_the_api(mill: Machine) -> None:
+    mill.run("systemctl stop pgmill-api.service")
+    assert mill.show("pgmill-api.service", "ActiveState") == "inactive"
+    assert mill.out("curl -sS -o /dev/null -w '%{http_code}' localhost:8000/healthz") == "200"
+    assert mill.show("pgmill-api.service", "ActiveState") == "active"
+
+
+def test_status_tells_what_runs(mill: Machine) -> None:
+    id = submit(mill, "hold")
+    wait(mill, id, "RUNNING")
+    eventually(lambda: any("1 of " in mill.show(unit, "StatusText") for unit in WORKERS))
+    assert f"{id[-12:]}" in mill.out("systemd-cgls --no-pager --unit pgmill-worker@1.service pgmill-worker@2.service") \
+        or "sleep 600" in mill.out("systemd-cgls --no-pager -u pgmill-worker@1.service -u pgmill-worker@2.service")
+    mill.run(f"curl -sS -X PATCH localhost:8000/api/tasks/{id}/cancel")
+    assert wait(mill, id, "CANCELLED")
+    eventually(lambda: all("0 of " in mill.show(unit, "StatusText") for unit in WORKERS))
+
+
+def test_the_journal_knows_a_task(mill: Machine) -> None:
+    for name, status, said in (("say", "COMPLETED", "working"), ("fail", "FAILED", "broken")):
+        id = submit(mill, name)
+        wait(mill, id, status)
+        assert said in mill.journal(f"PGMILL_TASK={id}")
+        assert mill.out(f"journalctl -q -o json --output-fields=PGMILL_NAME PGMILL_TASK={id} | head -n 1 "
+                        "| jq -r .PGMILL_NAME") == name
+
+
+def test_reload_reads_handlers_and_keeps_the_process(mill: Machine) -> None:
+    pid = mill.show(WORKERS[0], "MainPID")
+    mill.write("/etc/pgmill/tasks.d/fresh.conf", "[Task]\nExec=/bin/echo fresh\n")
+    mill.run("systemctl reload 'pgmill-worker@*.service'")
+    assert wait(mill, submit(mill, "fresh"), "COMPLETED")["result"] == "fresh"
+    assert mill.show(WORKERS[0], "MainPID") == pid
+    pid = mill.show("pgmill-api.service", "MainPID")
+    mill.run("systemctl reload pgmill-api.service")
+    assert mill.show("pgmill-api.service", "MainPID") == pid
+
+
+def test_workers_stop_and_start_under_load(mill: Machine) -> None:
+    ids = mill.sql("SELECT pgmill.submit('brief') FROM generate_series(1, 200)").split()
+    for action in ("restart", "stop", "start", "kill --signal=KILL --kill-whom=main", "restart"):
+        mill.run(f"systemctl {action} pgmill-worker@1.service")
+    statuses = "SELECT status, count(*) FROM pgmill.task WHERE name = 'brief' GROUP BY 1"
+    eventually(lambda: mill.sql(statuses) == f"COMPLETED|{len(ids)}", within=90)
+
+
+def test_a_killed_worker_comes_back(mill: Machine) -> None:
+    for _ in range(6):  # more than the usual limit of starts
+        pid = mill.show(WORKERS[1], "MainPID")
+        mill.run(f"kill -KILL {pid}")
+        eventually(lambda: mill.show(WORKERS[1], "MainPID") not in ("0", pid))
+        eventually(lambda: mill.show(WORKERS[1], "ActiveState") == "active")
+    assert mill.out("systemctl is-system-running") == "running"
+
+
+def test_restarting_the_api_refuses_nobody(mill: Machine) -> None:
+    client = mill.start("/bin/sh", "-c", "while ! test -e /run/enough; do curl -sS -o /dev/null -w '%{http_code}\\n' -m 30 "
+                        "localhost:8000/api/tasks/ -H 'Content-Type: application/json' -d '{\"name\": \"say\"}'; done")
+    for _ in range(10):
+        mill.run("systemctl restart pgmill-api.service")
+    mill.run("touch /run/enough")
+    assert client.wait(60) == 0 and client.stdout
+    answers = client.stdout.read().split()
+    assert set(answers) == {"201"} and len(answers) >= 10
+
+
+def test_a_broken_setting_is_said_and_not_retried(mill: Machine) -> None:
+    mill.write("/etc/pgmill/worker@odd.conf", "PGMILL_CONCURRENCY=many\n")
+    mill.run("systemctl start pgmill-worker@odd.service", check=False)
+    assert mill.show("pgmill-worker@odd.service", "ExecMainStatus") == "78"
+    assert mill.show("pgmill-worker@odd.service", "NRestarts") == "0"
+    assert 'PGMILL_CONCURRENCY: "many" must be a number from 1 to 1000' in mill.journal("-u pgmill-worker@odd.service")
+    mill.run("systemctl reset-failed pgmill-worker@odd.service")
+    mill.write("/etc/pgmill/worker@odd.conf", "PGMILL_QUEUES=odd\n")
+    mill.run("systemctl start pgmill-worker@odd.service")
+    assert wait(mill, submit(mill, "say", "--queue", "odd"), "COMPLETED")
+    mill.run("systemctl stop pgmill-worker@odd.service; rm /etc/pgmill/worker@odd.conf")
+
+
+def test_a_drop_in_lets_handlers_see_homes(mill: Machine) -> None:
+    mill.write("/home/somebody/note", "hello\n")
+    mill.write("/etc/pgmill/tasks.d/read.conf", "[Task]\nExec=/bin/cat /home/somebody/note\nMaxAttempts=1\n")
+    mill.write("/etc/pgmill/worker@home.conf", "PGMILL_QUEUES=home\n")
+    drop_in(mill, "pgmill-worker@home.service", "[Service]", "ProtectHome=read-only", "PrivateUsers=no")
+    mill.run("systemctl start pgmill-worker@home.service; systemctl reload 'pgmill-worker@*.service'")
+    assert wait(mill, submit(mill, "read", "--queue=home"), "COMPLETED")["result"] == "hello"
+    assert wait(mill, submit(mill, "read"), "FAILED")
+    mill.run("systemctl stop pgmill-worker@home.service")
+
+
+@pytest.mark.parametrize("from_then, expression, expected", [
+    # That night 02:30 does not exist: no tick.
+    ("2027-03-27 12:00", "*-*-* 02:30", ["2027-03-29 00:30:00", "2027-03-30 00:30:00"]),
+    # That night it is 02:30 twice: one tick.
+    ("2027-10-30 12:00", "*-*-* 02:30", ["2027-10-31 00:30:00", "2027-11-01 01:30:00"]),
+    # The hour that is repeated has one tick.
+    ("2027-10-30 23:30", "*-*-* *:00", ["2027-10-31 00:00:00", "2027-10-31 02:00:00"]),
+])
+def test_ticks_at_daylight_saving_changes(mill: Machine, from_then: str, expression: str, expected: list[str]) -> None:
+    said = mill.out(f"TZ=UTC systemd-analyze calendar --iterations=2 --base-time='{from_then} UTC' "
+                    f"'{expression}:00 Europe/Berlin'")
+    ticks = [line.split(maxsplit=3)[3] for line in said.splitlines() if "elapse" in line or "Iter" in line]
+    assert [" ".join(tick.split()[-3:-1]) for tick in ticks] == expected
+
+
+def test_a_tick_counts_once_on_all_hosts(mill: Machine) -> None:
+    for host in ("one", "two"):
+        drop_in(mill, f"pgmill-schedule@{host}.timer", "[Timer]", "OnCalendar=*:*:0/3")
+        drop_in(mill, f"pgmill-schedule@{host}.service", "[Service]", "ExecStart=",
+                "ExecStart=/usr/bin/pgmill submit --schedule=both --tags=tick say")
+    timers = "pgmill-schedule@one.timer pgmill-schedule@two.timer"
+    mill.run(f"systemctl start {timers}")
+    count = "SELECT count(*) FROM pgmill.task WHERE tags = '{tick}'"
+    eventually(lambda: int(mill.sql(count)) >= 3, within=60)
+    mill.run(f"systemctl stop {timers}; systemctl stop 'pgmill-schedule@*.service'")
+    ids = [line for line in mill.journal("-u 'pgmill-schedule@*.service' -t pgmill").splitlines() if len(line) == 36]
+    passed = mill.journal("-u 'pgmill-schedule@*.service' -t pgmill").count("was submitted before, or has passed")
+    assert len(ids) == len(set(ids)) == int(mill.sql(count)) and passed > 0
+    # The time that the timer was to elapse at, and not the time that it did.
+    assert float(mill.sql("SELECT extract(epoch FROM last_tick) FROM pgmill.schedules")) % 3 == 0
+
+
+def test_the_database_may_go_and_come(mill: Machine) -> None:
+    pids = [mill.show(unit, "MainPID") for unit in ("pgmill-api.service", *WORKERS)]
+    mill.run("systemctl stop postgresql.service 'postgresql@*.service'")
+    eventually(lambda: all("waiting for the database" in mill.show(unit, "StatusText") for unit in WORKERS))
+    assert mill.out("curl -sS -o /dev/null -w '%{http_code}' localhost:8000/readyz") == "503"
+    mill.run("systemctl start postgresql.service")
+    assert wait(mill, submit(mill, "say"), "COMPLETED")
+    assert [mill.show(unit, "MainPID") for unit in ("pgmill-api.service", *WORKERS)] == pids
+
+
+def test_prune_runs_from_its_timer(mill: Machine) -> None:
+    mill.run("systemctl start pgmill-prune.service")
+    assert "forgot 0 tasks" in mill.journal("-u pgmill-prune.service")
+    assert mill.out("systemctl list-timers --no-legend pgmill-prune.timer")

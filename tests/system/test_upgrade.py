@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+"""The package over a machine's life: upgraded under load, removed, installed again, purged. After test_services.py."""
+
+import pathlib
+
+from support.process import eventually
+from system.machine import Machine
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def test_upgrade_under_load(mill: Machine) -> None:
+    mill.sql("SELECT count(pgmill.submit('brief', queue => 'default')) FROM generate_series(1, 100)")
+    before = mill.show("pgmill-worker@1.service", "MainPID")
+    client = mill.start("/bin/sh", "-c", "while ! test -e /run/upgraded; do curl -sS -o /dev/null -w '%{http_code}\\n' "
+                        "-m 20 localhost:8000/healthz; done")
+    mill.run("dpkg -i /root/pgmill.deb")
+    eventually(lambda: mill.show("pgmill-worker@1.service", "MainPID") not in (before, "0"), within=60)
+    mill.run("touch /run/upgraded")
+    assert client.wait(30) == 0 and client.stdout
+    assert set(client.stdout.read().split()) == {"200"}
+    eventually(lambda: mill.sql("SELECT DISTINCT status FROM pgmill.task WHERE name = 'brief'") == "COMPLETED", within=60)
+    assert mill.show("pgmill-api.service", "ActiveState") == "active"
+
+
+def test_remove_and_install_again(mill: Machine) -> None:
+    mill.run("dpkg --remove pgmill")
+    assert mill.out("systemctl list-units --no-legend --state=active 'pgmill-*'") == ""
+    assert mill.run("test -e /usr/bin/pgmill -o -S /run/pgmill/api.sock", check=False).returncode == 1
+    assert mill.run("test -e /etc/pgmill/tasks.d/hold.conf", check=False).returncode == 0
+    mill.run("dpkg -i /root/pgmill.deb; systemctl start pgmill.target")
+    eventually(lambda: mill.out("curl -sS -o /dev/null -w '%{http_code}' localhost:8000/readyz") == "200")
+    assert mill.show("pgmill-worker@2.service", "ActiveState") == "active"
+
+
+def test_purge_leaves_nothing_but_the_database(mill: Machine) -> None:
+    mill.run("dpkg --purge pgmill")
+    assert mill.out("find / -xdev -name '*pgmill*' -not -path '/proc/*' -not -path '/root/*'"
+                    " -not -path '/var/lib/postgresql/*' -not -path '/sys/*'") == ""
+    assert mill.run("getent passwd pgmill", check=False).returncode == 2
+    assert mill.out("systemctl list-units --all --no-legend 'pgmill*'") == ""
+    assert int(mill.sql("SELECT count(*) FROM pgmill.task")) > 100
+
+
+def test_lifecycle(mill: Machine) -> None:
+    """What autopkgtest runs, on the machine that a former life of the package has left a database on."""
+    mill.copy(str(ROOT / "packaging/deb/debian/tests/lifecycle"), "/root/lifecycle")
+    mill.run("dpkg -i /root/pgmill.deb; sh /root/lifecycle", within=180)
