@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "worker/executor.h"
 
-static const Executor *const executors[] = { &executor_oneshot, &executor_sql };
+static const Executor *const executors[] = { &executor_oneshot, &executor_stream, &executor_sql };
 
 const Executor *executor_find(const char *name) {
     for (size_t i = 0; i < ELEMENTS(executors); i++)

@@ -34,7 +34,7 @@ typedef struct Executor {
     void (*retire)(Handler *handler);
 } Executor;
 
-extern const Executor executor_oneshot, executor_sql;
+extern const Executor executor_oneshot, executor_sql, executor_stream;
 
 /* NULL: there is none of that name. */
 const Executor *executor_find(const char *name);

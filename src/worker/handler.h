@@ -7,7 +7,7 @@
  *
  *   [Task]
  *   Exec=/usr/bin/convert-video --quiet     absolute path, fixed arguments, "double quotes" around blanks; no shell
- *   Mode=oneshot                            the executor, by name: oneshot or sql
+ *   Mode=oneshot                            the executor, by name: oneshot, stream or sql
  *   Sql=SELECT app.charge($1)               of Mode=sql; $1: the payload, as jsonb, $2: the task's id
  *   Role=app                                of Mode=sql: runs it with this role's rights
  *   Database=postgresql://app@/pgmill       of Mode=sql: on a session of its own login; the worker's unless given

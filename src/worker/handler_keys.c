@@ -201,7 +201,7 @@ static const struct {
     const char *rule;  /* "must be …" */
 } keys[] = {
     { "Exec", read_command, FIELD(argv), "", "an absolute path and at most 63 arguments" },
-    { "Mode", read_mode, FIELD(executor), "oneshot", "oneshot or sql" },
+    { "Mode", read_mode, FIELD(executor), "oneshot", "oneshot, stream or sql" },
     { "Sql", read_text, FIELD(sql), "", "a statement" },
     { "Role", read_text, FIELD(role), "", "a role of the database" },
     { "Database", read_database, FIELD(database), "", "a PostgreSQL connection string or URI" },

@@ -69,7 +69,8 @@ static int print(const Handlers *h, bool json) {
     _cleanup_(buf_done) Buf b = {};
 
     if (!json)
-        buf_printf(&b, "%-24s %-8s %8s %8s  %s\n", "NAME", "MODE", "TIMEOUT", "ATTEMPTS", "FILE  EXEC or SQL");
+        buf_printf(
+            &b, "%-24s %-8s %8s %8s  %s\n", "NAME", "MODE", "TIMEOUT", "ATTEMPTS", "FILE  EXEC or SQL");
     for (size_t i = 0; i < h->n; i++)
         json ? put_json(&b, h->list[i]) : put_line(&b, h->list[i]);
     if (buf_error(&b) < 0)

@@ -12,6 +12,8 @@
 #include "store/task.h"
 #include "worker/folder.h"
 
+#define RUN_MESSAGE_MAX 4096
+
 int run_new(Run **ret, const DbRows *rows, size_t row) {
     _cleanup_(run_freep) Run *run = calloc(1, sizeof(Run));
 
@@ -237,7 +239,7 @@ static void set_verdict(Run *run, const char *message, const RunVerdict *v) {
     _cleanup_(buf_done) Buf b = {};
 
     buf_puts(&b, "{\"error\": ");
-    json_write_string(&b, message, strlen(message));
+    json_write_string(&b, message, strnlen(message, RUN_MESSAGE_MAX));
     if (v->sqlstate && *v->sqlstate)
         buf_printf(&b, ", \"sqlstate\": \"%s\"", v->sqlstate);
     buf_putc(&b, '}');
@@ -245,19 +247,31 @@ static void set_verdict(Run *run, const char *message, const RunVerdict *v) {
         run->error = TAKE_PTR(b.data);
 }
 
+/* A result that finds no memory is no result. */
+static void judged_complete(Run *run, const RunVerdict *v) {
+    run->result = strndup(v->result, v->result_len);
+    if (!run->result)
+        set_verdict(run, "result refused: out of memory", v);
+    end(run, run->result ? RUN_COMPLETED : RUN_RETRY, run->result ? -1 : 0);
+}
+
 void run_judged(Run *run, const RunVerdict *v) {
-    double delay = (double) backoff_delay(&run->handler->backoff, run->attempt + run->deferrals) / 1e6;
+    double delay = v->delayed
+                       ? v->delay
+                       : (double) backoff_delay(&run->handler->backoff, run->attempt + run->deferrals) / 1e6;
     RunOutcome outcome = v->outcome == RUN_DEFERRED ? deferred(run) : v->outcome;
     char timeout[64];
 
-    if (outcome == RUN_SETTLED || outcome == RUN_COMPLETED)
-        end(run, outcome, -1);
+    if (outcome == RUN_SETTLED)
+        end(run, RUN_SETTLED, -1);
     else if (run->interrupted)
         end(run, RUN_RETURNED, 0);
     else if (run->cancelled) {
         set_verdict(run, "cancelled", v);
         end(run, RUN_CANCELLED, delay);
-    } else if (outcome == RUN_RETRY && (run->timed_out || v->timed_out)) {
+    } else if (outcome == RUN_COMPLETED)
+        judged_complete(run, v);
+    else if (outcome == RUN_RETRY && (run->timed_out || v->timed_out)) {
         (void) snprintf(timeout, sizeof(timeout), "timed out after %.3g s", (double) run->timeout_usec / 1e6);
         set_verdict(run, timeout, v);
         end(run, RUN_RETRY, delay);

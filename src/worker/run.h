@@ -69,6 +69,10 @@ typedef struct RunVerdict {
     bool timed_out;       /* found by somebody else than the worker's clock */
     const char *error;    /* of a failure: one line */
     const char *sqlstate; /* or NULL */
+    const char *result;   /* of RUN_COMPLETED: JSON that jsonb takes, result_len bytes */
+    size_t result_len;
+    bool delayed; /* the next attempt comes after so many seconds, not by the handler's policy */
+    double delay;
 } RunVerdict;
 
 /* From a row of worker_claimed_tasks(). -ENOMEM. */

@@ -12,6 +12,7 @@
 #include "store/task.h"
 #include "worker/core.h"
 #include "worker/spawn.h"
+#include "worker/stream.h"
 
 #define DRAIN_TICK_USEC  (2 * USEC_PER_SEC)
 #define LEAVE_LIMIT_USEC (10 * USEC_PER_SEC) /* after the last program's end: to write what became of it */
@@ -174,9 +175,10 @@ static int init(Worker *w, int argc, char *argv[]) {
 static void done(Worker *w) {
     session_close(w);
     turn_done(w);
-    spawn_done();
     takeover_done(w);
     handlers_done(&w->handlers);
+    stream_done();
+    spawn_done();
     w->drain_timer = sd_event_source_disable_unref(w->drain_timer);
     w->event = sd_event_unref(w->event);
     config_done(&w->config);

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+"""A co-process for the tests: each task's payload says what to do."""
+
+import json
+import os
+import sys
+import time
+
+held: list[str] = []
+me = os.getpid()
+
+
+def say(text: str) -> None:
+    os.write(1, text.encode())
+
+
+def answer(id: str, result: object) -> None:
+    say(json.dumps({"task": id, "result": result}) + "\n")
+
+
+for line in sys.stdin:
+    message = json.loads(line)
+    if "cancel" in message:
+        if message["cancel"] in held:
+            held.remove(message["cancel"])
+            say(json.dumps({"task": message["cancel"], "error": "as you wish"}) + "\n")
+        continue
+    id, payload = message["task"], message["payload"]
+    match payload:
+        case {"echo": value}:
+            answer(id, value)
+        case "message":
+            answer(id, message)
+        case "pid":
+            answer(id, me)
+        case "hold":  # until it is cancelled
+            held.append(id)
+        case "deaf":
+            pass
+        case "die":
+            os.kill(me, 9)
+        case "exit":
+            sys.exit(3)
+        case "half":
+            say('{"task": ')
+            sys.exit(0)
+        case "close":
+            os.close(1)
+        case "twice":
+            answer(id, 1)
+            answer(id, 2)
+        case "strays":
+            for _ in range(1000):
+                answer("01993b1d-0001-7abc-9def-0123456789ab", 1)
+        case {"slow": seconds}:
+            time.sleep(seconds)
+            answer(id, me)
+        case {"raw": text}:
+            say(text.replace("ID", id))
+        case {"flood": size}:
+            while size > 0:
+                size -= os.write(1, b"x" * min(size, 65536))
+        case {"error": error, **more}:
+            say(json.dumps({"task": id, "error": error} | more) + "\n")
