@@ -53,6 +53,7 @@ for line in sys.stdin:
             for _ in range(1000):
                 answer("01993b1d-0001-7abc-9def-0123456789ab", 1)
         case {"slow": seconds}:
+            os.write(2, b"begun\n")
             time.sleep(seconds)
             answer(id, me)
         case {"raw": text}:
