@@ -35,7 +35,7 @@ def deb() -> str:
 
 
 @pytest.fixture(scope="session", params=[
-    pytest.param(suite, marks=pytest.mark.xdist_group(suite)) for suite in ("trixie", "bookworm")])
+    pytest.param(suite, marks=pytest.mark.xdist_group(suite)) for suite in ("trixie",)])
 def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
     if why := missing():
         pytest.skip(why)
