@@ -106,13 +106,17 @@ static int on_reload(
     Worker *w = userdata;
     Handlers h;
 
-    if (handlers_load(w->config.tasks, &h) < 0) {
-        log_error("Out of memory; the handlers stay as they were");
-        return 0;
-    }
-    if (use_handlers(w, &h) < 0)
+    if (w->said_ready) /* else READY=1 would come too early */
+        service_reloading();
+    int r = handlers_load(w->config.tasks, &h);
+    if (r >= 0 && use_handlers(w, &h) < 0)
         return -ENOMEM; /* the loop ends, and the service manager starts another process */
-    log_info("Read %zu handlers", w->handlers.n);
+    if (r < 0)
+        log_error("Out of memory; the handlers stay as they were");
+    else
+        log_info("Read %zu handlers", w->handlers.n);
+    if (w->said_ready)
+        service_reloaded();
     turn_notified(w);
     return 0;
 }

@@ -207,6 +207,7 @@ def test_a_drop_in_overrides_and_a_reload_reads_it(mill: Mill) -> None:
     mill.handler("new", "echo new")
     worker.signal(signal.SIGHUP)
     worker.wait_log("Read 2 handlers")
+    worker.wait_message("RELOADING=1")
     assert mill.ended(mill.submit("t"))["result"] == "two words"
     assert mill.ended(mill.submit("new"))["result"] == "new"
 
