@@ -153,7 +153,23 @@ def test_pausing_a_running_one_is_refused(mill: Mill) -> None:
     mill.start()
     id = mill.submit("t", '"hold"')
     mill.until(id, "RUNNING")
-    assert mill.db.execute("SELECT pgmill.pause(%s)", [id]).fetchone()[0] not in ("done", "asked")
+    assert mill.db.execute("SELECT pgmill.pause(%s)", [id]).fetchone()[0] == "asked"
+    query = "SELECT paused_at IS NULL FROM pgmill.tasks WHERE id = %s"
+    eventually(lambda: mill.db.execute(query, [id]).fetchone()[0])  # the worker took the wish back
+    assert mill.show(id)["status"] == "RUNNING"
+
+
+def test_over_rest_the_answer_says_why_it_cannot_be_paused(mill: Mill, start_api) -> None:
+    stream(mill)
+    mill.conf("sql", Mode="sql", Sql="SELECT length(pg_sleep(600)::text)")
+    mill.start()
+    client = start_api().client()
+    for id in mill.submit("t", '"hold"'), mill.submit("sql"):
+        mill.until(id, "RUNNING")
+        answer = client.patch(f"/api/tasks/{id}/pause", expect=409)
+        assert "does not let it stand still" in answer.json["detail"]
+        mill.db.execute("SELECT pgmill.cancel(%s)", [id])
+        mill.ended(id, "CANCELLED")
 
 
 # ---- the worker's end, reload ----
@@ -164,7 +180,7 @@ def test_a_drained_worker_leaves_nothing(mill: Mill) -> None:
     worker = mill.start()
     pid = pid_of(mill)
     id = mill.submit("t", '{"slow": 1}')
-    mill.until(id, "RUNNING")
+    worker.wait_log("begun")  # RUNNING comes before
     assert worker.stop() == 0
     assert mill.show(id)["status"] == "COMPLETED" and not alive(pid)
 
