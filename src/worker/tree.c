@@ -86,7 +86,8 @@ static void collect(Pids *p, pid_t root) {
         add_children(p, p->list[i]);
 }
 
-/* True: every one of them is stopped or has ended. */
+/* True: every one of them is stopped or has ended, or stops before it does anything more: one that vfork()ed sleeps in the
+ * kernel (D) until its child executes something, and the child may be stopped before it does. */
 static bool stop_all(const Pids *p) {
     bool all = true;
 
@@ -96,7 +97,7 @@ static bool stop_all(const Pids *p) {
         if (!status_of(p->list[i], &state, &session) || strchr("TtZX", state))
             continue;
         (void) kill(p->list[i], SIGSTOP);
-        all = false;
+        all &= state == 'D';
     }
     return all;
 }

@@ -41,15 +41,13 @@ def test_a_submission_wakes_a_sleeping_worker(mill: Mill, start_api: Callable) -
     assert statistics.median(waits) < 0.3, waits  # the poll is a second
 
 
-def test_a_running_task_says_so_and_cannot_be_paused(mill: Mill, start_api: Callable) -> None:
+def test_a_running_task_says_so(mill: Mill, start_api: Callable) -> None:
     mill.handler("t", "echo >>$J; sleep 1000")
     mill.start()
     client = start_api().client()
     id = client.post(TASK).json["id"]
     eventually(mill.runs)
     assert client.get(f"/api/tasks/{id}").json["status"] == "RUNNING"
-    for verb in ("pause", "resume"):
-        assert "running" in client.patch(f"/api/tasks/{id}/{verb}", expect=409).json["detail"]
 
 
 def test_a_failed_task_tells_of_every_attempt(mill: Mill, start_api: Callable) -> None:
