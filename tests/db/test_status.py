@@ -50,9 +50,11 @@ def test_paused_covers_what_has_not_ended(mill: Mill) -> None:
     mill.db.execute("SELECT pgmill.pause(%s)", [waiting])
     claims = worker.claim()
     mill.change(running, paused_at="now")
-    mill.change(ended, paused_at="now")
+    mill.change(ended, paused_at="now", frozen_at="now")
     worker.finish(*(End(c) for c in claims if c.id == ended))
-    assert [mill.task(id).status for id in (waiting, running, ended)] == ["PAUSED", "PAUSED", "COMPLETED"]
+    assert [mill.task(id).status for id in (waiting, running, ended)] == ["PAUSED", "RUNNING", "COMPLETED"]
+    mill.change(running, frozen_at="now")  # as its worker says
+    assert mill.task(running).status == "PAUSED"
 
 
 def test_the_error_shown_is_the_last_one(mill: Mill) -> None:
