@@ -228,7 +228,7 @@ def test_pause_and_resume_say_what_cannot_be(api: Client, db: psycopg.Connection
     assert time.monotonic() - asked < 5  # it waits half a second, not for the transaction
     api.post(TASK)
     other.rollback()
-    db.execute("UPDATE pgmill.tasks SET state = 'running', ready = false WHERE id = %s", [id])
-    assert "run" in api.patch(f"/api/tasks/{id}/pause", expect=409).json["detail"]
+    db.execute("UPDATE pgmill.tasks SET state = 'running', ready = false, worker = gen_random_uuid() WHERE id = %s", [id])
+    assert api.patch(f"/api/tasks/{id}/pause", expect=202).json["status"] == "RUNNING"  # its worker has not yet said so
     db.execute("UPDATE pgmill.tasks SET state = 'completed' WHERE id = %s", [id])
     assert "COMPLETED" in api.patch(f"/api/tasks/{id}/resume", expect=409).json["detail"]
