@@ -99,7 +99,7 @@ def test_chunks_beyond_the_limit_are_413_and_the_connection_goes_on(wire: Wire) 
 def test_what_could_be_read_in_two_ways_is_refused(wire: Wire, db: psycopg.Connection, request_: bytes) -> None:
     """What stands behind it could be read as another request, so nothing of it is."""
     wire.send(request_ + POST)
-    assert wire.answer()[0] == 400
+    assert wire.answer()[0] in (400, 501)  # newer releases of libmicrohttpd know that they do not know a coding
     assert wire.ended()
     assert db.execute("SELECT count(*) FROM pgmill.tasks").fetchone() == (0,)
 
