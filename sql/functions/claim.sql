@@ -48,7 +48,8 @@ BEGIN
   END IF;
 
   -- The first of each name and priority, merged: what stands in front and cannot run here is not even looked at. Where
-  -- a client's open transaction holds one of them, a second look locks as it goes: neither claimed nor waited for.
+  -- a client's open transaction holds one of them, a second look locks as it goes: neither claimed nor waited for. They are
+  -- written twice because a locking clause cannot be conditional, and locking every candidate would write to all of them.
   FOREACH careful IN ARRAY '{false,true}'::boolean[] LOOP
     EXIT WHEN slots <= 0;
     IF careful THEN

@@ -89,11 +89,9 @@ static void again(Ask *ask) {
 static bool is_worth_it(const Ask *ask, DbOutcome outcome) {
     uint64_t age = time_now_boottime() - ask->first_sent;
 
-    if (!ask->send)
+    if (!ask->send || (outcome != DB_LOST && outcome != DB_LOCKED && outcome != DB_RETRY))
         return false;
-    if (outcome == DB_LOST || ask->lost)
-        return age < GIVE_UP_LOST_USEC;
-    return (outcome == DB_LOCKED || outcome == DB_RETRY) && age < GIVE_UP_LOCKED_USEC;
+    return age < (outcome == DB_LOST || ask->lost ? GIVE_UP_LOST_USEC : GIVE_UP_LOCKED_USEC);
 }
 
 void ask_on_reply(_unused_ Db *db, const DbReply *reply, void *userdata) {
@@ -103,8 +101,7 @@ void ask_on_reply(_unused_ Db *db, const DbReply *reply, void *userdata) {
         ask->answer(ask, reply->rows);
         return ask_free(ask);
     }
-    bool transient = reply->outcome == DB_LOST || reply->outcome == DB_LOCKED || reply->outcome == DB_RETRY;
-    if (!transient || !is_worth_it(ask, reply->outcome))
+    if (!is_worth_it(ask, reply->outcome))
         return fail(ask, reply);
     ask->lost |= reply->outcome == DB_LOST;
     again(ask);

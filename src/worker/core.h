@@ -99,7 +99,6 @@ int turn_init(Worker *w);
 void turn_done(Worker *w);
 void turn_want(Worker *w, bool claim);          /* soon; claim: look for tasks too */
 void turn_notified(Worker *w);                  /* of new tasks */
-void turn_ordered(Worker *w);                   /* of orders */
 void turn_registered(Worker *w, uint64_t sent); /* a heartbeat row was written by a call sent at that time */
 void turn_session_up(Worker *w);
 void turn_session_lost(Worker *w);
@@ -109,6 +108,12 @@ Run *turn_add_run(Worker *w, const DbRows *rows, size_t row);
 void turn_kill_all(Worker *w);      /* at once, back to the line unblamed */
 void turn_return_frozen(Worker *w); /* the same for those that stand still, or are about to */
 void turn_status(Worker *w);
+
+/* ---- orders.c ---- */
+void orders_want(Worker *w); /* there may be new ones */
+bool orders_due(const Worker *w);
+int orders_ask(Worker *w);    /* a group of its own */
+int orders_obeyed(Worker *w); /* tells what came of them; a group of its own */
 
 /* ---- report.c ---- */
 void report_want(Worker *w); /* a run said something of itself */

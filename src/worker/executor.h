@@ -23,7 +23,7 @@ typedef struct Executor {
     /* The key that a handler of this mode must have and this one has not, or NULL. */
     const char *(*missing)(const Handler *handler);
     /* Begins the attempt. It ends by run_exited(), later and exactly once. Errors: negative errno, nothing runs. */
-    int (*start)(Run *run, sd_event *event, char *const argv[]);
+    int (*start)(Run *run, sd_event *event);
     /* Ends it: ask (SIGTERM), or do not ask (SIGKILL). */
     void (*stop)(Run *run, bool ask);
     /* Lets it stand still, or go on, with all its descendants; run_frozen() when it does. NULL: it cannot. */

@@ -166,12 +166,12 @@ static void on_frozen(_unused_ Spawned *s, bool frozen, void *userdata) {
     run_frozen(userdata, frozen);
 }
 
-static int spawn(Run *run, sd_event *event, const int ends[static _PIPES], char *const argv[]) {
+static int spawn(Run *run, sd_event *event, const int ends[static _PIPES]) {
     static const SpawnEvents events = { .ended = on_ended, .frozen = on_frozen };
     Execution *x = run->execution;
     char *variables[VARIABLES + 1] = {};
     const SpawnSpec spec = { .name = run->id_text,
-        .argv = argv,
+        .argv = run->handler->argv,
         .environment = variables,
         .stdio = { ends[PIPE_INPUT], ends[PIPE_OUTPUT], ends[PIPE_ERROR] },
         .limits = &run->handler->limits };
@@ -185,7 +185,7 @@ static int spawn(Run *run, sd_event *event, const int ends[static _PIPES], char 
     return r;
 }
 
-static int oneshot_start(Run *run, sd_event *event, char *const argv[]) {
+static int oneshot_start(Run *run, sd_event *event) {
     int ends[_PIPES] = { -EBADF, -EBADF, -EBADF };
     Execution *x = calloc(1, sizeof(Execution));
 
@@ -196,7 +196,7 @@ static int oneshot_start(Run *run, sd_event *event, char *const argv[]) {
     run->execution = x;
     int r = pipes_open(x, ends);
     if (r >= 0)
-        r = spawn(run, event, ends, argv);
+        r = spawn(run, event, ends);
     ends_close(ends);
     if (r >= 0)
         r = watch(run, event);

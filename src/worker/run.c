@@ -370,7 +370,7 @@ void run_start(Run *run, sd_event *event, Handler *handler) {
     if (run->timeout_usec == UINT64_MAX)
         run->timeout_usec = handler->timeout_usec;
     run->state = RUN_RUNNING;
-    int r = run->executor->start(run, event, handler->argv);
+    int r = run->executor->start(run, event);
     if (r >= 0 && run->state == RUN_RUNNING && run->timeout_usec != UINT64_MAX)
         r = clock_start(&run->clock, event, run->timeout_usec, on_timeout, run);
     if (r >= 0)

@@ -162,8 +162,7 @@ static void on_listed(_unused_ Db *db, const DbReply *reply, void *userdata) {
     for (size_t k = 0; k < known; k++)
         if (!listed[k] && w->runs[k]->state == RUN_RUNNING) {
             log_warning("Task %s is no longer this worker's; ending it", w->runs[k]->id_text);
-            w->runs[k]->interrupted = true;
-            run_stop(w->runs[k], false);
+            run_interrupt(w->runs[k]);
         }
 }
 
@@ -208,7 +207,7 @@ static void on_lost(_unused_ Db *db, const char *error, void *userdata) {
 
 static void on_notified(_unused_ Db *db, _unused_ const char *channel, const char *payload, void *userdata) {
     if (streq(payload, "orders"))
-        turn_ordered(userdata);
+        orders_want(userdata);
     else
         turn_notified(userdata);
 }

@@ -215,7 +215,7 @@ static int pool_get(Handler *h, sd_event *event, Pool **ret) {
 
 /* ---- the executor ---- */
 
-static int sql_start(Run *run, sd_event *event, _unused_ char *const argv[]) {
+static int sql_start(Run *run, sd_event *event) {
     Session *s;
     Pool *pool;
 

@@ -389,7 +389,7 @@ static int stream_get(Handler *h, sd_event *event, Stream **ret) {
 
 /* ---- the executor ---- */
 
-static int stream_start(Run *run, sd_event *event, _unused_ char *const argv[]) {
+static int stream_start(Run *run, sd_event *event) {
     int restarting = SD_EVENT_OFF;
     Stream *s;
 

@@ -129,81 +129,6 @@ static bool beat_due(const Worker *w) {
     return w->beat_wanted || time_now_boottime() - w->proven >= w->info.grace_usec / 6;
 }
 
-/* ---- orders ---- */
-
-/* A notification hastens it; it is looked for every second all the same. */
-static bool orders_due(const Worker *w) {
-    return w->n_busy > 0 && (w->orders_wanted || time_now_boottime() - w->orders_read >= POLL_USEC);
-}
-
-typedef struct Order {
-    bool cancel, pause, frozen;
-} Order;
-
-/* What is asked of a run now; nothing, if it is not in the answer. */
-static Order order_of(const Run *run, const DbRows *rows) {
-    for (size_t i = 0; i < db_rows(rows); i++)
-        if (streq(db_value(rows, i, ORDER_ID), run->id_text) &&
-            db_int(rows, i, ORDER_CLAIM_NO) == run->claim_no)
-            return (Order){ .cancel = db_bool(rows, i, ORDER_CANCEL),
-                .pause = db_bool(rows, i, ORDER_PAUSE),
-                .frozen = db_bool(rows, i, ORDER_FROZEN) };
-    return (Order){};
-}
-
-/* Asked again every second: what went wrong, or was not written, is made good then. */
-static void on_orders(_unused_ Db *db, const DbReply *reply, void *userdata) {
-    Worker *w = userdata;
-
-    for (size_t i = 0; reply->outcome == DB_OK && i < w->n_runs; i++) {
-        Run *run = w->runs[i];
-        if (run->state != RUN_RUNNING)
-            continue;
-        const Order order = order_of(run, reply->rows);
-        run->frozen_told = order.frozen;
-        run->unable = order.pause && !run->executor->freeze;
-        if (order.cancel)
-            run_cancel(run);
-        else if (order.pause && w->draining)
-            run_interrupt(run);
-        else
-            run_pause(run, order.pause);
-        w->obey_wanted |= run->unable || run->frozen != run->frozen_told;
-    }
-}
-
-/* What came of the orders, of all runs of which it is not written yet; a group of its own. */
-static int send_obey(Worker *w) {
-    WorkerObeyed list[OBEY_MAX];
-    size_t n = 0;
-
-    w->obey_wanted = false;
-    for (size_t i = 0; i < w->n_runs && n < OBEY_MAX; i++) {
-        Run *run = w->runs[i];
-        if (run->state != RUN_RUNNING || (!run->unable && run->frozen == run->frozen_told))
-            continue;
-        run->frozen_told = run->frozen; /* else the next orders tell */
-        list[n++] = (WorkerObeyed){ run->id, run->claim_no,
-            run->unable   ? "unable"
-            : run->frozen ? "frozen"
-                          : "thawed" };
-    }
-    return n > 0 ? worker_obey(w->db, w->info.id, list, n) : 0;
-}
-
-/* A group of its own that writes nothing: asking every second costs no durable commit. */
-static int send_orders(Worker *w) {
-    w->orders_wanted = false;
-    w->orders_read = time_now_boottime();
-    int r = worker_orders(w->db, w->info.id, on_orders, w);
-    return r < 0 ? r : db_sync(w->db, NULL, NULL);
-}
-
-void turn_ordered(Worker *w) {
-    w->orders_wanted = true;
-    turn_want(w, false);
-}
-
 /* ---- claim ---- */
 
 static uint64_t full_scan_period(const Worker *w) {
@@ -497,13 +422,13 @@ static int send_claim(Worker *w, QueueScan *q, size_t slots) {
 static int turn(Worker *w) {
     const size_t slots = w->claim_wanted ? room_update(w) : 0;
     bool look = slots > 0;
-    int r = w->obey_wanted ? send_obey(w) : 0;
+    int r = w->obey_wanted ? orders_obeyed(w) : 0;
     QueueScan *q;
 
     if (r >= 0 && report_due(w))
         r = report_send(w);
     if (r >= 0 && orders_due(w))
-        r = send_orders(w);
+        r = orders_ask(w);
     if (r >= 0 && look && time_now_boottime() - w->full_scan >= full_scan_period(w) && !all_dry(w)) {
         scan_all_from_start(w);
         r = worker_count(w->db, on_live, w);
