@@ -14,6 +14,13 @@ LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
 $$;
 COMMENT ON FUNCTION pgmill.uuid_time IS 'When a UUIDv7 (of a task or a worker) was made, to the millisecond';
 
+-- The least UUIDv7 of a millisecond (years 1970 to 9999).
+CREATE OR REPLACE FUNCTION pgmill.uuid_floor(at timestamptz) RETURNS uuid
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+  SELECT rpad(lpad(to_hex(least(greatest(extract(epoch FROM at) * 1000, 0), 253402300799999)::bigint), 12, '0'),
+              32, '0')::uuid
+$$;
+
 -- Advisory locks: (class, key). One class for each kind of lock, so that keys never meet.
 CREATE OR REPLACE FUNCTION pgmill.lock_class(kind text) RETURNS int
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$

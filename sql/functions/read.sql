@@ -46,7 +46,8 @@ END
 $$;
 
 -- One page of tasks, newest id first, from the task `before` on (NULL: from the newest). Each filter may be NULL. One
--- call looks at 20,000 rows at most, so a page may be short, even empty, and still have a next one.
+-- call looks at 20,000 rows at most, so a page may be short, even empty, and still have a next one. The times bound
+-- the ids that are looked at, a day wider, since whoever makes an id has a clock of its own.
 -- next: `before` of the next page, NULL when this is the last. Always a row; its id is NULL when no task matches.
 CREATE OR REPLACE FUNCTION pgmill.list(
   statuses text[], queue text, name text, priority pgmill.priority, tag text,
@@ -57,13 +58,16 @@ SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET j
 AS $$
 #variable_conflict use_column
 DECLARE
-  top constant uuid := coalesce(before, 'ffffffff-ffff-ffff-ffff-ffffffffffff');
+  top constant uuid := least(coalesce(before, 'ffffffff-ffff-ffff-ffff-ffffffffffff'),
+                             pgmill.uuid_floor(created_before + interval '1 day'));
+  bottom constant uuid := coalesce(pgmill.uuid_floor(created_after - interval '1 day'),
+                                   '00000000-0000-0000-0000-000000000000');
 BEGIN
   RETURN QUERY  -- one statement, one snapshot: what is looked at and where it ends are of the same moment
   WITH found AS MATERIALIZED (
     SELECT s.id, row_number() OVER (ORDER BY s.id DESC) AS n
     FROM (SELECT * FROM pgmill.tasks t
-          WHERE t.id <= top AND t.id IS DISTINCT FROM before ORDER BY t.id DESC LIMIT 20000) s
+          WHERE t.id BETWEEN bottom AND top AND t.id IS DISTINCT FROM before ORDER BY t.id DESC LIMIT 20000) s
     WHERE (statuses IS NULL OR pgmill.status(s.state, s.paused_at, s.frozen_at, s.due_at, s.started_at) = ANY (statuses))
       AND (list.queue IS NULL OR s.queue = list.queue) AND (list.name IS NULL OR s.name = list.name)
       AND (list.priority IS NULL OR s.priority = list.priority) AND (tag IS NULL OR tag = ANY (s.tags))
@@ -72,7 +76,7 @@ BEGIN
     ORDER BY s.id DESC LIMIT size + 1
   )
   SELECT (SELECT CASE WHEN (SELECT count(*) FROM found) > size THEN (SELECT f.id FROM found f WHERE f.n = size)
-                 ELSE (SELECT t.id FROM pgmill.tasks t WHERE t.id <= top AND t.id IS DISTINCT FROM before
+                 ELSE (SELECT t.id FROM pgmill.tasks t WHERE t.id BETWEEN bottom AND top AND t.id IS DISTINCT FROM before
                        ORDER BY t.id DESC OFFSET 19999 LIMIT 1) END), f.id
   FROM (VALUES (1)) one LEFT JOIN found f ON f.n <= size;
 END

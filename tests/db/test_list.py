@@ -83,6 +83,19 @@ def test_one_call_looks_at_a_bounded_number(mill: Mill, analyze: bool) -> None:
         assert mill.value(query) - rows <= 100  # it stops when the page is full
 
 
+def test_times_bound_what_is_looked_at(mill: Mill) -> None:
+    old = [mill.value("SELECT pgmill.submit('old', id => %s)", [f"00000{n}00-0000-7000-8000-000000000000"])
+           for n in (1, 2, 3)]
+    mill.db.execute("UPDATE pgmill.tasks SET created_at = pgmill.uuid_time(id)")
+    mill.submit_many(LOOKS_AT + 100)
+    times = [datetime.fromtimestamp(int(str(id)[:8], 16) * 65.536, UTC) for id in old]
+    assert page(mill, created_before=times[2]) == (None, old[1::-1])
+    assert page(mill, created_after=times[0], created_before=times[2] + timedelta(seconds=1)) == (None, old[:0:-1])
+    recent = datetime.now(UTC) - timedelta(hours=1)
+    assert page(mill, 3, created_after=recent, name="old")[1] == []
+    assert page(mill, created_after=datetime.now(UTC) + timedelta(days=30)) == (None, [])
+
+
 def test_the_log_is_that_of_the_last_attempt_that_kept_one(mill: Mill) -> None:
     id, worker = mill.submit(max_attempts=5), mill.worker()
     query = "SELECT known, text FROM pgmill.log(%s)"
