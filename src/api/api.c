@@ -287,8 +287,8 @@ static int make(Api *api) {
 
 /* Whoever answers requests goes before the server that owns them, whoever is told of their end after it. */
 static void api_done(Api *api) {
-    for (size_t i = 0; i < _LINK_USE_MAX; i++)
-        link_free(api->links[i]);
+    for (size_t i = 0; i < _LINK_USE_MAX; i++) /* what one hands back may look for another */
+        link_close(api->links[i]);
     rescuer_free(api->rescuer);
     asks_free(api->asks);
     groups_free(api->submissions);
@@ -298,6 +298,8 @@ static void api_done(Api *api) {
     events_free(api->events);
     watch_free(api->watch);
     metrics_free(api->metrics);
+    for (size_t i = 0; i < _LINK_USE_MAX; i++)
+        link_free(api->links[i]);
     listen_sockets_done(&api->listen);
     sd_event_unref(api->event);
     tokens_done(&api->tokens);

@@ -99,10 +99,17 @@ int link_new(Link **ret, sd_event *event, const char *conninfo, const char *name
     return 0;
 }
 
+void link_close(Link *l) {
+    if (!l)
+        return;
+    l->state = down; /* first: what was under way is handed back now, and must not be sent again */
+    l->db = db_free(l->db);
+}
+
 Link *link_free(Link *l) {
     if (!l)
         return NULL;
-    db_free(l->db);
+    link_close(l);
     sd_event_source_disable_unref(l->recheck);
     free(l->why);
     free(l);

@@ -18,7 +18,9 @@ typedef struct LinkEvents {
 /* Errors as db_new(). */
 int link_new(Link **ret, sd_event *event, const char *conninfo, const char *name, const LinkEvents *events,
     void *userdata, char **ret_error);
-Link *link_free(Link *l); /* callbacks under way are told DB_LOST; changed is not called any more */
+/* It cannot be used any more; what is under way is told DB_LOST, and changed is not called. */
+void link_close(Link *l);
+Link *link_free(Link *l); /* closes it first */
 void link_freep(Link **l);
 
 Db *link_db(const Link *l); /* NULL while it cannot be used */

@@ -180,6 +180,21 @@ def test_sigterm_answers_what_is_pending(start_api: Callable, db: psycopg.Connec
     assert api.process.wait() == 0
 
 
+def test_a_second_sigterm_ends_it_with_requests_on_every_session(
+        start_api: Callable, db: psycopg.Connection, connect: Callable) -> None:
+    api = start_api()
+    lock = connect(autocommit=False)
+    lock.execute("LOCK pgmill.tasks IN EXCLUSIVE MODE")
+    clients = [http.client.HTTPConnection("127.0.0.1", api.port, timeout=20) for _ in range(6)]
+    for sent, client in enumerate(clients):  # two groups under way, the others wait
+        client.request("POST", "/api/tasks/", '{"name": "t"}', {"Content-Type": "application/json"})
+        eventually(lambda: db.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()[0] > min(sent, 1))
+    for _ in range(2):
+        api.process.signal(signal.SIGTERM)
+        api.process.wait_message("STOPPING=1")
+    assert api.process.wait() == 0
+
+
 SESSIONS = ("FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database() "
             "AND application_name LIKE 'pgmill%'")
 
