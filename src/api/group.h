@@ -4,8 +4,8 @@
  * Requests for the database in groups: what arrives while a group is under way is the next group, so one
  * statement, one round trip and one commit serve many requests. Knows requests and tasks, nothing of paths or JSON.
  *
- * A group is at most GROUP_MAX rows. Two are under way at most times, more when full ones wait; on several sessions,
- * so that one is executed while another is flushed.
+ * A group is at most GROUP_MAX rows. Two of like size are under way at most times, more when full ones wait; on several
+ * sessions, so that one is executed while another is flushed.
  * A group that is refused is halved until the culprit stands alone. One whose answer was lost is sent again once
  * the connection is back (storing is harmless to repeat: the ids are ours), and given up a minute after its first
  * sending; one that the database could not take just now is tried again for five seconds.
