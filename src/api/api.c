@@ -71,10 +71,8 @@ static void say_unusable(Api *api) {
     if (api->said == link_state(link))
         return;
     api->said = link_state(link);
-    if (api->was_usable)
-        log_warning("Answering 503, %s: %s", api->said, link_why(link));
-    else
-        log_notice("Not ready yet, %s: %s", api->said, link_why(link));
+    log_event(api->was_usable ? LOG_WARNING : LOG_NOTICE, link_log_id(link), NULL, "%s, %s: %s",
+        api->was_usable ? "Answering 503" : "Not ready yet", api->said, link_why(link));
 }
 
 /* As soon as it is known whether the database can be used: the first request, which may be the very reason why this

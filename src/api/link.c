@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "base/log_id.h"
 #include "base/timer.h"
 #include "store/schema.h"
 
@@ -130,4 +131,8 @@ const char *link_state(const Link *l) {
 
 const char *link_why(const Link *l) {
     return l->why;
+}
+
+const char *link_log_id(const Link *l) {
+    return l->state == down ? LOG_ID_DATABASE_LOST : l->state == old ? LOG_ID_SCHEMA_TOO_OLD : NULL;
 }

@@ -29,3 +29,4 @@ Db *link_db(const Link *l); /* NULL while it cannot be used */
  * over. And a line for people who may know where the database is. */
 const char *link_state(const Link *l);
 const char *link_why(const Link *l);
+const char *link_log_id(const Link *l); /* the same for the log: of log_id.h, or NULL */

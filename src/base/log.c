@@ -75,10 +75,22 @@ static void add_string(Buf *b, const char *name, const char *value) {
 
 /* ---- messages ---- */
 
-static void write_journal(Buf *b, int level, const char *text, size_t len, const LogTask *task) {
-    add_field(b, "PRIORITY", &"01234567"[level & 7], 1);
+typedef struct Line {
+    int level;
+    const char *id;      /* or NULL */
+    const LogTask *task; /* or NULL */
+    const char *text;
+    size_t len;
+} Line;
+
+static void write_journal(Buf *b, const Line *line) {
+    const LogTask *task = line->task;
+
+    add_field(b, "PRIORITY", &"01234567"[line->level & 7], 1);
     add_string(b, "SYSLOG_IDENTIFIER", log_name);
-    add_field(b, "MESSAGE", text, len);
+    add_field(b, "MESSAGE", line->text, line->len);
+    if (line->id)
+        add_string(b, "MESSAGE_ID", line->id);
     if (task) {
         char attempt[16];
         (void) snprintf(attempt, sizeof(attempt), "%u", task->attempt);
@@ -90,16 +102,16 @@ static void write_journal(Buf *b, int level, const char *text, size_t len, const
 }
 
 /* For people at a terminal and for whatever collects standard error. */
-static void write_stderr(Buf *b, int level, const char *text, size_t len, const LogTask *task) {
+static void write_stderr(Buf *b, const Line *line) {
     static const char *const names[] = { "emerg", "alert", "crit", "error", "warning", "notice", "info",
         "debug" };
 
     buf_printf(b, "%s: ", log_name);
-    if (task)
-        buf_printf(b, "%s %s: ", task->name, task->id);
-    if (level != LOG_INFO && level != LOG_NOTICE)
-        buf_printf(b, "%s: ", names[level & 7]);
-    buf_add(b, text, len);
+    if (line->task)
+        buf_printf(b, "%s %s: ", line->task->name, line->task->id);
+    if (line->level != LOG_INFO && line->level != LOG_NOTICE)
+        buf_printf(b, "%s: ", names[line->level & 7]);
+    buf_add(b, line->text, line->len);
     buf_putc(b, '\n');
 }
 
@@ -181,11 +193,22 @@ static void message_send(const Buf *message) {
         backlog_add(message->data + MAX(n, 0), message->len - (size_t) MAX(n, 0));
 }
 
-static void log_line(int level, const char *text, size_t len, const LogTask *task) {
+static void log_line(const Line *line) {
     _cleanup_(buf_done) Buf message = {};
 
-    (journal_fd >= 0 ? write_journal : write_stderr)(&message, level, text, len, task);
+    (journal_fd >= 0 ? write_journal : write_stderr)(&message, line);
     message_send(&message);
+}
+
+static void log_format(int level, const char *id, const LogTask *task, const char *format, va_list ap)
+    _printf_(4, 0);
+static void log_format(int level, const char *id, const LogTask *task, const char *format, va_list ap) {
+    char text[LINE_LIMIT];
+
+    if (level > max_level)
+        return;
+    int n = vsnprintf(text, sizeof(text), format, ap);
+    log_line(&(Line){ level, id, task, text, n < 0 ? 0 : MIN((size_t) n, sizeof(text) - 1) });
 }
 
 static int on_retry(_unused_ sd_event_source *s, _unused_ uint64_t usec, _unused_ void *userdata) {
@@ -198,7 +221,7 @@ static int on_retry(_unused_ sd_event_source *s, _unused_ uint64_t usec, _unused
         int n = snprintf(text, sizeof(text),
             "%" PRIu64 " lines were dropped, which the log did not take in time", dropped);
         dropped = 0;
-        log_line(LOG_WARNING, text, (size_t) n, NULL);
+        log_line(&(Line){ LOG_WARNING, NULL, NULL, text, (size_t) n });
     }
     return 0;
 }
@@ -218,19 +241,23 @@ int log_set_loop(sd_event *event) {
 }
 
 int log_full(int level, int error, const char *format, ...) {
-    char line[LINE_LIMIT];
     va_list ap;
 
-    if (level <= max_level) {
-        errno = error < 0 ? -error : error;
-        va_start(ap, format);
-        int n = vsnprintf(line, sizeof(line), format, ap);
-        va_end(ap);
-        log_line(level, line, n < 0 ? 0 : MIN((size_t) n, sizeof(line) - 1), NULL);
-    }
+    errno = error < 0 ? -error : error;
+    va_start(ap, format);
+    log_format(level, NULL, NULL, format, ap);
+    va_end(ap);
     return error;
 }
 
 void log_task_line(const LogTask *task, int level, const char *text, size_t len) {
-    log_line(level, text, len, task);
+    log_line(&(Line){ level, NULL, task, text, len });
+}
+
+void log_event(int level, const char *id, const LogTask *task, const char *format, ...) {
+    va_list ap;
+
+    va_start(ap, format);
+    log_format(level, id, task, format, ap);
+    va_end(ap);
 }

@@ -27,9 +27,13 @@ int log_full(int level, int error, const char *format, ...) _printf_(3, 4);
 #define log_error_errno(r, ...)   log_full(LOG_ERR, (r), __VA_ARGS__)
 #define log_warning_errno(r, ...) log_full(LOG_WARNING, (r), __VA_ARGS__)
 
-/* One line of a task's standard error, len bytes without the newline, with the task's journal fields. */
+/* A task's journal fields. */
 typedef struct LogTask {
     const char *id, *name, *queue;
     unsigned attempt;
 } LogTask;
+/* One line of a task's standard error, len bytes without the newline. */
 void log_task_line(const LogTask *task, int level, const char *text, size_t len);
+
+/* A line with an id of log_id.h and about a task; either may be NULL. */
+void log_event(int level, const char *id, const LogTask *task, const char *format, ...) _printf_(4, 5);

@@ -5,6 +5,7 @@
 #include <sysexits.h>
 
 #include "base/log.h"
+#include "base/log_id.h"
 #include "store/task.h"
 
 int cli_connect(const Config *config, Db **ret) {
@@ -26,7 +27,8 @@ int cli_failed(const char *verb, int r, char *error) {
         { -EPROTONOSUPPORT, EX_CONFIG },
     };
 
-    (void) log_error_errno(r, "Cannot %s: %s", verb, error ? error : strerror(-r));
+    log_event(LOG_ERR, r == -EPROTONOSUPPORT ? LOG_ID_SCHEMA_TOO_NEW : NULL, NULL, "Cannot %s: %s", verb,
+        error ? error : strerror(-r));
     free(error);
     for (size_t i = 0; i < ELEMENTS(table); i++)
         if (table[i].error == r)

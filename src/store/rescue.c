@@ -5,6 +5,7 @@
 
 #include "base/id.h"
 #include "base/log.h"
+#include "base/log_id.h"
 #include "base/time.h"
 #include "base/timer.h"
 #include "base/util.h"
@@ -31,9 +32,9 @@ struct Rescuer {
 static const DbStatement look_statement = { .name = "suspects",
     .sql = "SELECT worker, instance, beat, grace, dead FROM pgmill.suspects()",
     .params = 0 };
-static const DbStatement give_up_statement = {
-    .name = "give_up", .sql = "SELECT pgmill.give_up($1, $2)", .params = 2
-};
+static const DbStatement give_up_statement = { .name = "give_up",
+    .sql = "SELECT pgmill.give_up($1, $2), w.instance, w.host FROM pgmill.workers w WHERE w.id = $1",
+    .params = 2 };
 static const DbStatement rescue_statement = {
     .name = "rescue", .sql = "SELECT pgmill.rescue($1)", .params = 1
 };
@@ -53,7 +54,9 @@ static void give_back(Rescuer *r, const char *worker) {
 
 static void on_given_up(_unused_ Db *db, const DbReply *reply, _unused_ void *userdata) {
     if (reply->outcome == DB_OK && db_bool(reply->rows, 0, 0))
-        log_notice("Gave a worker up: its session is gone and it gave no sign of life for its grace period");
+        log_event(LOG_NOTICE, LOG_ID_WORKER_RESCUED, NULL,
+            "Gave worker %s on %s up: its session is gone and it gave no sign of life for its grace period",
+            db_value(reply->rows, 0, 1), db_value(reply->rows, 0, 2));
 }
 
 static Suspect *suspect_find(Rescuer *r, Id worker) {

@@ -9,8 +9,10 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "base/time.h"
 #include "store/task.h"
 #include "worker/folder.h"
+#include "worker/story.h"
 
 #define RUN_MESSAGE_MAX 4096
 
@@ -54,6 +56,7 @@ Run *run_free(Run *run) {
     free(run->payload);
     free(run->result);
     free(run->error);
+    free(run->why);
     free(run);
     return NULL;
 }
@@ -71,12 +74,8 @@ void run_output(Run *run, const char *data, size_t n) {
         buf_add(&run->output, data, n);
 }
 
-static LogTask log_task(const Run *run) {
-    return (LogTask){ run->id_text, run->name, run->queue, run->attempt };
-}
-
 void run_error_output(Run *run, const char *data, size_t n) {
-    const LogTask task = log_task(run);
+    const LogTask task = run_log_task(run);
 
     lines_add(&run->lines, &task, data, n);
 }
@@ -86,6 +85,7 @@ void run_error_output(Run *run, const char *data, size_t n) {
 static void end(Run *run, RunOutcome outcome, double delay) {
     clock_stop(&run->clock);
     run->state = RUN_ENDED;
+    run->took = run->started > 0 ? time_now_monotonic() - run->started : 0;
     run->outcome = outcome;
     run->delay = delay;
     run->on_end(run, run->userdata);
@@ -127,6 +127,7 @@ static void fail(Run *run, RunOutcome outcome, const RunExit *exit, const char *
     va_start(ap, format);
     (void) vsnprintf(message, sizeof(message), format, ap);
     va_end(ap);
+    (void) string_replace(&run->why, message);
     set_error(run, message, exit);
     end(run, outcome, (double) backoff_delay(&run->handler->backoff, run->attempt + run->deferrals) / 1e6);
 }
@@ -193,20 +194,19 @@ static RunOutcome outcome_of_status(const Run *run, int status) {
     }
 }
 
-/* What this host ran out of is not the task's fault. It is logged, since only blamed attempts are kept. */
+/* What this host ran out of is not the task's fault. */
 static RunOutcome outcome_of_start(const Run *run, int error) {
     static const int shortages[] = { EMFILE, ENFILE, EAGAIN, ENOMEM };
 
     for (size_t i = 0; i < ELEMENTS(shortages); i++)
         if (shortages[i] == error) {
-            (void) log_warning_errno(-error, "Cannot start task %s now: %m", run->id_text);
             return deferred(run);
         }
     return RUN_RETRY;
 }
 
 void run_exited(Run *run, const RunExit *exit) {
-    const LogTask task = log_task(run);
+    const LogTask task = run_log_task(run);
 
     notify_close(run->notify);
     lines_end(&run->lines, &task);
@@ -238,6 +238,7 @@ void run_exited(Run *run, const RunExit *exit) {
 static void set_verdict(Run *run, const char *message, const RunVerdict *v) {
     _cleanup_(buf_done) Buf b = {};
 
+    (void) string_replace(&run->why, message);
     buf_puts(&b, "{\"error\": ");
     json_write_string(&b, message, strnlen(message, RUN_MESSAGE_MAX));
     if (v->sqlstate && *v->sqlstate)
@@ -370,6 +371,8 @@ void run_start(Run *run, sd_event *event, Handler *handler) {
     if (run->timeout_usec == UINT64_MAX)
         run->timeout_usec = handler->timeout_usec;
     run->state = RUN_RUNNING;
+    run->started = time_now_monotonic();
+    story_began(run);
     int r = run->executor->start(run, event);
     if (r >= 0 && run->state == RUN_RUNNING && run->timeout_usec != UINT64_MAX)
         r = clock_start(&run->clock, event, run->timeout_usec, on_timeout, run);
@@ -386,8 +389,7 @@ void run_pause(Run *run, bool pause) {
         return;
     int r = run->executor->freeze(run, pause);
     if (r < 0)
-        (void) log_warning_errno(
-            r, "Cannot %s task %s: %m", pause ? "freeze" : "thaw", run->id_text); /* asked again soon */
+        story_stuck(run, r); /* asked again soon */
     else
         run->pausing = pause;
 }
@@ -396,6 +398,7 @@ void run_frozen(Run *run, bool frozen) {
     run->frozen = frozen;
     clock_hold(&run->clock, frozen);
     notify_hold(run->notify, frozen);
+    story_frozen(run);
     run->on_frozen(run, run->userdata);
 }
 
@@ -403,6 +406,7 @@ void run_cancel(Run *run) {
     if (run->cancelled || run->state != RUN_RUNNING)
         return;
     run->cancelled = true;
+    story_cancelled(run);
     run_stop(run, true);
 }
 

@@ -48,6 +48,7 @@ struct Run {
     bool cancelled; /* somebody asked for its end: CANCELLED, whatever the exit */
     bool sent;      /* its end is under way to the database */
     bool locked;    /* somebody holds its row: to be sent again at the next poll, not before */
+    bool refused;   /* … or the fence does: it is no longer this worker's */
     Buf output;     /* standard output, at most RUN_RESULT_MAX */
     bool output_overflow;
     CgroupUsage usage;    /* when ended */
@@ -56,6 +57,9 @@ struct Run {
     char *result, *error; /* when ended: JSON texts or NULL */
     RunOutcome outcome;
     double delay;
+    char *why;              /* the error in plain words, or NULL */
+    uint64_t started, took; /* CLOCK_MONOTONIC, 0: it never began; µs from then to its end */
+    bool told;              /* its beginning is in the log */
 
     void (*on_end)(Run *run, void *userdata);
     void (*on_said)(Run *run, void *userdata);   /* progress or status, of one that runs: notify_said() */
@@ -98,6 +102,11 @@ void run_pause(Run *run, bool pause);
 
 /* Goes back to the line unblamed, without having begun. */
 void run_return(Run *run);
+
+/* For the log. Points into the run. */
+static inline LogTask run_log_task(const Run *run) {
+    return (LogTask){ run->id_text, run->name, run->queue, run->attempt };
+}
 
 /* For executors that start a program for this attempt alone, before they do: run->notify, NULL if that fails. */
 void run_open_notify(Run *run);

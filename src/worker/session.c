@@ -7,6 +7,7 @@
 #include <sysexits.h>
 
 #include "base/log.h"
+#include "base/log_id.h"
 #include "base/service.h"
 #include "base/time.h"
 #include "store/schema.h"
@@ -46,7 +47,8 @@ static int on_schema_retry(_unused_ sd_event_source *s, _unused_ uint64_t usec, 
 
 static void schema_wait(Worker *w, int version) {
     if (!w->said_waiting)
-        log_warning("The database has schema %d, this executable needs %u: run \"pgmill migrate\"", version,
+        log_event(LOG_WARNING, LOG_ID_SCHEMA_TOO_OLD, NULL,
+            "The database has schema %d, this executable needs %u: run \"pgmill migrate\"", version,
             schema_version());
     w->said_waiting = true;
     service_status("waiting: the database has schema %d, run \"pgmill migrate\"", version);
@@ -63,8 +65,13 @@ static void on_schema(_unused_ Db *db, const DbReply *reply, void *userdata) {
         (void) answered(w, reply, "read the schema's version");
     else if ((unsigned) version < schema_version())
         schema_wait(w, version);
-    else
+    else {
+        if ((unsigned) version > schema_version() && (!w->said_ready || w->said_waiting))
+            log_event(LOG_NOTICE, LOG_ID_SCHEMA_TOO_NEW, NULL,
+                "The database has schema %d, this executable knows %u: going on, but upgrade it soon",
+                version, schema_version());
         step_session(w);
+    }
 }
 
 static void step_schema(Worker *w) {
@@ -77,7 +84,7 @@ static void on_session(Db *db, const DbReply *reply, void *userdata) {
     if (!answered(w, reply, "set the session up"))
         return;
     if (db_int(reply->rows, 0, 0) != db_backend_pid(db)) {
-        log_error(
+        log_event(LOG_ERR, LOG_ID_POOLER, NULL,
             "There is a connection pooler between this worker and PostgreSQL. A worker needs a session of "
             "its own: give it the server's own address and port");
         worker_fatal(w, EX_CONFIG);
@@ -109,7 +116,8 @@ static void on_attached(_unused_ Db *db, const DbReply *reply, void *userdata) {
         step_listen(w);
         return;
     }
-    log_warning("This worker was given up as dead; ending its tasks and registering anew");
+    log_event(LOG_WARNING, LOG_ID_FENCED, NULL,
+        "This worker was given up as dead; ending its tasks and registering anew");
     turn_kill_all(w);
     w->registered = false;
     w->took_over =
@@ -161,7 +169,8 @@ static void on_listed(_unused_ Db *db, const DbReply *reply, void *userdata) {
     }
     for (size_t k = 0; k < known; k++)
         if (!listed[k] && w->runs[k]->state == RUN_RUNNING) {
-            log_warning("Task %s is no longer this worker's; ending it", w->runs[k]->id_text);
+            const LogTask task = run_log_task(w->runs[k]);
+            log_event(LOG_WARNING, LOG_ID_FENCED, &task, "It is no longer this worker's: ending it");
             run_interrupt(w->runs[k]);
         }
 }
@@ -200,7 +209,7 @@ static void on_lost(_unused_ Db *db, const char *error, void *userdata) {
     rescuer_reset(w->rescuer);
     turn_session_lost(w);
     if (!w->said_waiting)
-        log_warning("Waiting for the database: %s", error);
+        log_event(LOG_WARNING, LOG_ID_DATABASE_LOST, NULL, "Waiting for the database: %s", error);
     w->said_waiting = true;
     service_status("waiting for the database: %s", error);
 }

@@ -6,7 +6,6 @@
  */
 #include "store/sql_task.h"
 
-#include "base/log.h"
 #include "base/time.h"
 #include "base/timer.h"
 #include "worker/core.h"
@@ -92,8 +91,6 @@ static void on_performed(_unused_ Db *db, const DbReply *reply, void *userdata) 
     if (!s->run)
         return;
     const RunVerdict v = verdict_of(reply);
-    if (v.outcome == RUN_DEFERRED)
-        log_warning("Task %s is put off: %s", s->run->id_text, reply->message);
     run_judged(run_leave(s), &v);
 }
 
@@ -124,7 +121,6 @@ static void on_lost(_unused_ Db *db, const char *error, void *userdata) {
     s->ready = s->interrupted = false;
     if (!s->run)
         return;
-    log_warning("Task %s is put off: no connection for its statement: %s", s->run->id_text, error);
     run_judged(run_leave(s), &(RunVerdict){ .outcome = RUN_DEFERRED, .error = error });
 }
 

@@ -6,6 +6,7 @@
  * was, and found it empty; and the predecessor's session lock is free (pgmill.take_over).
  */
 #include "base/log.h"
+#include "base/log_id.h"
 #include "base/service.h"
 #include "base/timer.h"
 #include "worker/core.h"
@@ -26,7 +27,7 @@ static void on_taken_over(_unused_ Db *db, const DbReply *reply, void *userdata)
         return;
     }
     if (db_int(reply->rows, 0, 0) > 0) {
-        log_notice(
+        log_event(LOG_NOTICE, LOG_ID_WORKER_RESCUED, NULL,
             "Took %jd tasks over from this worker's former process", (intmax_t) db_int(reply->rows, 0, 0));
         turn_notified(w);
     }

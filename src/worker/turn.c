@@ -7,11 +7,13 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "base/log_id.h"
 #include "base/service.h"
 #include "base/time.h"
 #include "base/timer.h"
 #include "store/array.h"
 #include "worker/core.h"
+#include "worker/story.h"
 
 static int send_finish(Worker *w);
 
@@ -114,7 +116,8 @@ static int on_fence(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *u
     Worker *w = userdata;
 
     if (w->n_busy > 0)
-        log_error("No sign of life reached the database for two thirds of the grace period: ending %zu tasks",
+        log_event(LOG_ERR, LOG_ID_UNPROVEN, NULL,
+            "No sign of life reached the database for two thirds of the grace period: ending %zu tasks",
             w->n_busy);
     turn_kill_all(w);
     return 0;
@@ -232,14 +235,18 @@ static void on_finished(_unused_ Db *db, const DbReply *reply, void *userdata) {
     Worker *w = userdata;
 
     for (size_t i = 0; reply->outcome == DB_OK && i < db_rows(reply->rows); i++) {
+        const char *verdict = db_value(reply->rows, i, 1);
         Id id;
-        if (!streq(db_value(reply->rows, i, 1), "locked") || id_parse(db_value(reply->rows, i, 0), &id) < 0)
+        if (streq(verdict, "done") || id_parse(db_value(reply->rows, i, 0), &id) < 0)
             continue;
-        for (size_t k = 0; k < w->n_runs; k++)
-            if (w->runs[k]->sent && id_equal(w->runs[k]->id, id)) {
-                w->runs[k]->sent = false;
-                w->runs[k]->locked = true;
-            }
+        for (size_t k = 0; k < w->n_runs; k++) {
+            Run *run = w->runs[k];
+            if (!run->sent || !id_equal(run->id, id))
+                continue;
+            run->locked = streq(verdict, "locked");
+            run->refused = !run->locked && run->outcome != RUN_SETTLED;
+            run->sent = !run->locked;
+        }
     }
 }
 
@@ -258,8 +265,10 @@ static void start_claimed(Worker *w) {
 
 static void turn_proven(Worker *w) {
     for (size_t i = w->n_runs; i > 0; i--)
-        if (w->runs[i - 1]->sent)
+        if (w->runs[i - 1]->sent) {
+            story_ended(w->runs[i - 1]);
             remove_run(w, i - 1);
+        }
     w->proven = w->turn_sent;
     w->beat_wanted = false;
     w->finish_limit = MIN(w->finish_limit * 2, (size_t) FINISH_MAX);
@@ -282,7 +291,9 @@ static void bisect(Worker *w, const char *message) {
         return;
     _cleanup_(buf_done) Buf text = {};
     buf_puts(&text, "{\"error\": \"result refused by the database\"}");
-    log_error("Task %s: the database refused its result: %s", last->id_text, message);
+    const LogTask task = run_log_task(last);
+    log_event(LOG_ERR, NULL, &task, "The database refused its result: %s", message);
+    (void) string_replace(&last->why, "result refused by the database");
     last->result = (free(last->result), NULL);
     free(last->error);
     last->error = buf_error(&text) == 0 ? TAKE_PTR(text.data) : NULL;
@@ -292,7 +303,7 @@ static void bisect(Worker *w, const char *message) {
 /* Claims that are not proven are forgotten; their rows are still held, so the next turn finds them again. */
 static void forget_unproven(Worker *w) {
     for (size_t i = w->n_runs; i > 0; i--) {
-        w->runs[i - 1]->sent = false;
+        w->runs[i - 1]->sent = w->runs[i - 1]->refused = false;
         if (w->runs[i - 1]->state == RUN_CLAIMED)
             remove_run(w, i - 1);
     }
