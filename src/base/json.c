@@ -5,21 +5,14 @@
  */
 #include "base/json.h"
 
-#include "base/util.h"
-
 #include <limits.h>
-#include <math.h>
-#include <stdbool.h>
 
-#define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
+#include "base/json_text.h"
 
 /* What PostgreSQL's numeric holds: digits before and after the point, and exponents it reads at all. */
 #define NUMERIC_WHOLE_DIGITS    131072
 #define NUMERIC_FRACTION_DIGITS 16383
 #define NUMERIC_EXPONENT        (INT_MAX / 2) /* even of zero */
-
-/* An exponent this large is as good as any larger one; sums with a text's length stay far from overflow. */
-#define EXPONENT_CAP (LLONG_MAX / 4)
 
 typedef struct Scan {
     const char *p, *end;
@@ -30,13 +23,6 @@ typedef struct Scan {
 } Scan;
 
 _Static_assert(JSON_DEPTH_MAX <= 64, "Scan.objects has a bit for each level");
-
-/* Bytes that a string holds as they are: no quote, no backslash, no control character, ASCII. */
-static const bool plain[256] = {
-    [0x20 ... 0x21] = true,
-    [0x23 ... 0x5b] = true,
-    [0x5d ... 0x7f] = true,
-};
 
 const char *json_type_name(JsonType type) {
     static const char *const names[] = {
@@ -80,53 +66,7 @@ static bool skip_digits(Scan *s) {
     return s->p > start;
 }
 
-static const char *plain_end(const char *p, const char *end) {
-    while (p < end && plain[(unsigned char) *p])
-        p++;
-    return p;
-}
-
-static const char *ascii_start(const char *p, const char *end) {
-    while (p < end && (unsigned char) *p >= 0x80)
-        p++;
-    return p;
-}
-
-/* Length of the one well-formed sequence at p, 0 if there is none. */
-static size_t utf8_length(const char *p, const char *end) {
-    for (size_t n = 1; n <= 4 && n <= (size_t) (end - p); n++)
-        if (utf8_valid(p, n))
-            return n;
-    return 0;
-}
-
 /* --- the scanner --- */
-
-/* The four digits of \uXXXX, or -1. */
-static int hex4(const char *p, const char *end) {
-    int value = 0;
-
-    if (end - p < 4)
-        return -1;
-    for (int i = 0; i < 4; i++) {
-        unsigned char c = (unsigned char) p[i], letter = c | 0x20;
-        if (c >= '0' && c <= '9')
-            value = value << 4 | (c - '0');
-        else if (letter >= 'a' && letter <= 'f')
-            value = value << 4 | (letter - 'a' + 10);
-        else
-            return -1;
-    }
-    return value;
-}
-
-static bool is_high_surrogate(int unit) {
-    return unit >= 0xd800 && unit <= 0xdbff;
-}
-
-static bool is_low_surrogate(int unit) {
-    return unit >= 0xdc00 && unit <= 0xdfff;
-}
 
 static int scan_unicode_escape(Scan *s) {
     int unit = hex4(s->p + 2, s->end);
@@ -189,32 +129,6 @@ static int scan_string(Scan *s) {
         if (r < 0)
             return r;
     }
-}
-
-/* A number taken apart: where its e or E stands (or its end), and what follows it. */
-static long long number_exponent(const char *p, const char *end, const char **ret_mantissa_end) {
-    long long value = 0;
-
-    while (p < end && *p != 'e' && *p != 'E')
-        p++;
-    *ret_mantissa_end = p;
-    if (p == end)
-        return 0;
-    bool negative = *++p == '-';
-    if (*p == '-' || *p == '+')
-        p++;
-    for (; p < end && value < EXPONENT_CAP / 10 - 1; p++)
-        value = value * 10 + (*p - '0');
-    return negative ? -value : value;
-}
-
-/* Digits of the mantissa before the point, sign not counted. */
-static long long whole_digits(const char *p, const char *mantissa_end) {
-    const char *start = p;
-
-    while (p < mantissa_end && *p != '.')
-        p++;
-    return p - start;
 }
 
 static bool fits_numeric(const char *p, const char *end) {
@@ -465,176 +379,4 @@ int json_next_element(const JsonSpan *array, size_t *position, JsonSpan *ret_val
         return 0;
     int r = walk_value(array, &s, position, ret_value);
     return r < 0 ? r : 1;
-}
-
-/* --- decoding --- */
-
-static char *put_utf8(char *out, int c) {
-    if (c < 0x80) {
-        *out++ = (char) c;
-    } else if (c < 0x800) {
-        *out++ = (char) (0xc0 | c >> 6);
-        *out++ = (char) (0x80 | (c & 0x3f));
-    } else if (c < 0x10000) {
-        *out++ = (char) (0xe0 | c >> 12);
-        *out++ = (char) (0x80 | (c >> 6 & 0x3f));
-        *out++ = (char) (0x80 | (c & 0x3f));
-    } else {
-        *out++ = (char) (0xf0 | c >> 18);
-        *out++ = (char) (0x80 | (c >> 12 & 0x3f));
-        *out++ = (char) (0x80 | (c >> 6 & 0x3f));
-        *out++ = (char) (0x80 | (c & 0x3f));
-    }
-    return out;
-}
-
-/* The character of one checked escape, *p on its backslash; moves *p behind it. */
-static int decode_escape(const char **p, const char *end) {
-    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
-
-    if ((*p)[1] != 'u') {
-        int c = (unsigned char) to[strchr(from, (*p)[1]) - from];
-        *p += 2;
-        return c;
-    }
-    int unit = hex4(*p + 2, end);
-    *p += 6;
-    if (!is_high_surrogate(unit))
-        return unit;
-    int low = hex4(*p + 2, end);
-    *p += 6;
-    return 0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00);
-}
-
-int json_string(const JsonSpan *value, char **ret) {
-    if (value->type != JSON_STRING)
-        return -EINVAL;
-
-    const char *p = value->text + 1, *end = value->text + value->len - 1; /* between the quotes */
-    char *text = malloc(value->len); /* an escape is longer than what it stands for */
-    char *out = text;
-
-    if (!text)
-        return -ENOMEM;
-    for (;;) {
-        const char *escape = memchr(p, '\\', (size_t) (end - p));
-        size_t run = (size_t) ((escape ? escape : end) - p);
-        memcpy(out, p, run);
-        out += run;
-        if (!escape)
-            break;
-        p = escape;
-        int c = decode_escape(&p, end);
-        if (c == 0) {
-            free(text);
-            return -EBADMSG;
-        }
-        out = put_utf8(out, c);
-    }
-    *out = '\0';
-    *ret = text;
-    return 0;
-}
-
-int json_double(const JsonSpan *value, double *ret) {
-    if (value->type != JSON_NUMBER)
-        return -EINVAL;
-
-    /* strtod() needs a NUL behind the number, and a point: pgmill never leaves the C locale. */
-    char *copy = strndup(value->text, value->len);
-    if (!copy)
-        return -ENOMEM;
-    double d = strtod(copy, NULL);
-    free(copy);
-    if (!isfinite(d))
-        return -ERANGE;
-    *ret = d;
-    return 0;
-}
-
-int json_whole(const JsonSpan *value, long long *ret) {
-    if (value->type != JSON_NUMBER)
-        return -EINVAL;
-
-    const char *p = value->text, *end = value->text + value->len, *mantissa_end;
-    bool negative = *p == '-';
-    long long whole = 0;
-
-    p += negative;
-    long long power = number_exponent(p, end, &mantissa_end); /* of ten, of the digit at hand, plus one */
-    power += whole_digits(p, mantissa_end);
-    for (; p < mantissa_end; p++) {
-        if (*p == '.')
-            continue;
-        int digit = negative ? '0' - *p : *p - '0';
-        if (power-- <= 0) {
-            if (digit != 0)
-                return -ERANGE;
-        } else if (__builtin_mul_overflow(whole, 10, &whole) ||
-                   __builtin_add_overflow(whole, digit, &whole)) {
-            return -ERANGE;
-        }
-    }
-    for (; power > 0 && whole != 0; power--)
-        if (__builtin_mul_overflow(whole, 10, &whole))
-            return -ERANGE;
-    *ret = whole;
-    return 0;
-}
-
-/* --- writing --- */
-
-static void write_escape(Buf *b, unsigned char c) {
-    static const char short_forms[] = {
-        ['"'] = '"',
-        ['\\'] = '\\',
-        ['\b'] = 'b',
-        ['\f'] = 'f',
-        ['\n'] = 'n',
-        ['\r'] = 'r',
-        ['\t'] = 't',
-    };
-
-    if (c == 0)
-        buf_puts(b, REPLACEMENT);
-    else if (short_forms[c])
-        buf_add(b, (char[]){ '\\', short_forms[c] }, 2);
-    else
-        buf_printf(b, "\\u%04x", c);
-}
-
-/* Bytes above ASCII, where at least one is not part of a well-formed sequence. */
-static void write_broken_utf8(Buf *b, const char *p, const char *end) {
-    while (p < end) {
-        size_t n = utf8_length(p, end);
-        if (n > 0)
-            buf_add(b, p, n);
-        else
-            buf_puts(b, REPLACEMENT);
-        p += MAX(n, (size_t) 1);
-    }
-}
-
-void json_write_string(Buf *b, const char *text, size_t len) {
-    if (!text)
-        text = "";
-    const char *p = text, *end = text + len, *run = p; /* from run to p all is fit to be copied */
-
-    buf_putc(b, '"');
-    while (p < end) {
-        p = plain_end(p, end);
-        const char *next = ascii_start(p, end);
-        if (next > p && utf8_valid(p, (size_t) (next - p))) {
-            p = next;
-            continue;
-        }
-        buf_add(b, run, (size_t) (p - run));
-        if (next > p)
-            write_broken_utf8(b, p, next);
-        else if (p < end)
-            write_escape(b, (unsigned char) *next++);
-        run = p = next;
-    }
-    buf_add(b, run, (size_t) (p - run));
-    buf_putc(b, '"');
 }
