@@ -62,7 +62,7 @@ void read_get(Api *api, HttpRequest *r, const char *capture) {
     if (query_refused(&q, r) || !read_id(r, capture, &id))
         return;
     if (seconds > 0)
-        wait_for(api->waits, r, id, WAIT_END, seconds * USEC_PER_SEC, 200);
+        wait_for(api->waits, r, id, TASK_GOAL_END, seconds * USEC_PER_SEC, 200);
     else
         groups_add(api->reads, r, id, NULL);
 }

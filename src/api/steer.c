@@ -12,8 +12,8 @@
 
 typedef struct SteerVerb {
     const char *name;
-    int (*call)(Db *db, Id id, DbCallback callback, void *userdata);
-    WaitGoal goal; /* when a worker has to act */
+    TaskVerb verb;
+    TaskGoal goal; /* when a worker has to act */
 } SteerVerb;
 
 /* What the answer says for each verdict that is no. */
@@ -64,7 +64,7 @@ static void on_failed(const Ask *ask, const DbReply *reply) {
 static int send_steer(Ask *ask, Db *db) {
     const SteerVerb *verb = ask->what;
 
-    return verb->call(db, ask->id, ask_on_reply, ask);
+    return task_steer(db, verb->verb, ask->id, ask_on_reply, ask);
 }
 
 /* A body is not needed, but clients like to send an empty object. False: r is answered. */
@@ -99,25 +99,25 @@ static void steer(Api *api, HttpRequest *r, const char *capture, const SteerVerb
 }
 
 void steer_pause(Api *api, HttpRequest *r, const char *capture) {
-    static const SteerVerb verb = { "pause", task_pause, WAIT_PAUSED };
+    static const SteerVerb verb = { "pause", TASK_PAUSE, TASK_GOAL_PAUSED };
 
     steer(api, r, capture, &verb);
 }
 
 void steer_resume(Api *api, HttpRequest *r, const char *capture) {
-    static const SteerVerb verb = { "resume", task_resume, WAIT_RESUMED };
+    static const SteerVerb verb = { "resume", TASK_RESUME, TASK_GOAL_RESUMED };
 
     steer(api, r, capture, &verb);
 }
 
 void steer_cancel(Api *api, HttpRequest *r, const char *capture) {
-    static const SteerVerb verb = { "cancel", task_cancel, WAIT_END };
+    static const SteerVerb verb = { "cancel", TASK_CANCEL, TASK_GOAL_END };
 
     steer(api, r, capture, &verb);
 }
 
 void steer_retry(Api *api, HttpRequest *r, const char *capture) {
-    static const SteerVerb verb = { "retry", task_retry, WAIT_END };
+    static const SteerVerb verb = { "retry", TASK_RETRY, TASK_GOAL_END };
 
     steer(api, r, capture, &verb);
 }

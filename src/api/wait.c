@@ -4,7 +4,6 @@
 #include "api/problem.h"
 #include "base/time.h"
 #include "base/timer.h"
-#include "store/task.h"
 
 #define WAITS_MAX 1000
 #define TICK_USEC (100 * USEC_PER_MSEC)
@@ -16,7 +15,7 @@ typedef struct Wait {
     HttpRequest *request;
     Id id;
     uint64_t until, looked; /* CLOCK_BOOTTIME */
-    WaitGoal goal;
+    TaskGoal goal;
     unsigned late;
     bool looking; /* the read is under way */
     bool again;   /* and what it will say may be old */
@@ -75,7 +74,7 @@ bool waits_full(const Waits *all) {
     return all->count >= WAITS_MAX;
 }
 
-void wait_for(Waits *all, HttpRequest *r, Id id, WaitGoal goal, uint64_t usec, unsigned late) {
+void wait_for(Waits *all, HttpRequest *r, Id id, TaskGoal goal, uint64_t usec, unsigned late) {
     Wait *w = !waits_full(all) ? malloc(sizeof(Wait)) : NULL;
 
     if (!w)
@@ -98,23 +97,12 @@ void wait_for(Waits *all, HttpRequest *r, Id id, WaitGoal goal, uint64_t usec, u
     look(w);
 }
 
-/* 0: not yet; else the status to answer with. */
-static unsigned outcome(WaitGoal goal, TaskStatus status, bool asked) {
-    switch (goal) {
-    case WAIT_PAUSED:
-        return status == TASK_STATUS_PAUSED ? 200 : status == TASK_STATUS_RUNNING && asked ? 0 : 409;
-    case WAIT_RESUMED:
-        return status == TASK_STATUS_PAUSED ? 0 : 200;
-    default:
-        return task_status_is_end(status) ? 200 : 0;
-    }
-}
-
 bool wait_goes_on(HttpRequest *r, const char *status, bool asked, unsigned *ret) {
     Wait *w = http_held(r);
+    TaskReach reach = w ? task_reach(w->goal, status, asked) : TASK_REACHED;
 
-    *ret = w ? outcome(w->goal, task_status_from_string(status), asked) : 200;
-    if (*ret > 0)
+    *ret = reach == TASK_MISSED ? 409 : 200;
+    if (reach != TASK_NOT_YET)
         return false;
     w->looking = false;
     *ret = w->late;
@@ -128,7 +116,7 @@ bool wait_goes_on(HttpRequest *r, const char *status, bool asked, unsigned *ret)
 void waits_event(Waits *all, const WatchEvent *event) {
     for (Wait *w = all->first, *next; w; w = next) {
         next = w->next;
-        if ((event->ended || w->goal != WAIT_END) && id_equal(w->id, event->id))
+        if ((event->ended || w->goal != TASK_GOAL_END) && id_equal(w->id, event->id))
             look(w);
     }
 }

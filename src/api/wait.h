@@ -6,6 +6,7 @@
  */
 #include "api/group.h"
 #include "api/watch.h"
+#include "store/task.h"
 
 typedef struct Waits Waits;
 
@@ -15,12 +16,9 @@ Waits *waits_free(Waits *all); /* after the requests */
 
 bool waits_full(const Waits *all);
 
-/* What a request may wait for. */
-typedef enum WaitGoal { WAIT_END, WAIT_PAUSED, WAIT_RESUMED } WaitGoal;
-
 /* Answers r through reads; 503 when too many wait. late: the status for a task that is not so by then, or
  * by the time its client has gone. */
-void wait_for(Waits *all, HttpRequest *r, Id id, WaitGoal goal, uint64_t usec, unsigned late);
+void wait_for(Waits *all, HttpRequest *r, Id id, TaskGoal goal, uint64_t usec, unsigned late);
 
 /* r's task was read. True: it waits on, and must not be answered now. Else *ret is the status to answer with; 409: it
  * will not come to that any more. asked: somebody wants it paused. */

@@ -36,10 +36,10 @@ int cli_failed(const char *verb, int r, char *error) {
     return EX_OSERR;
 }
 
-int cli_print_task(const DbRows *rows, size_t row) {
+int cli_print_task(const DbRows *rows, size_t row, unsigned first) {
     _cleanup_(buf_done) Buf b = {};
 
-    task_row_json(rows, row, 0, &b);
+    task_row_json(rows, row, first, &b);
     if (buf_error(&b) < 0)
         return EX_OSERR;
     (void) puts(b.data);

@@ -7,8 +7,8 @@
 #include "base/verb.h"
 #include "store/db.h"
 
-extern const Verb list_verb, migrate_verb, prune_verb, queues_verb, show_verb, stats_verb, submit_verb,
-    version_verb, workers_verb;
+extern const Verb cancel_verb, list_verb, migrate_verb, pause_verb, prune_verb, queues_verb, resume_verb,
+    retry_verb, show_verb, stats_verb, submit_verb, version_verb, workers_verb;
 
 /* What every client verb begins with. Logs what went wrong; returns an exit status of sysexits.h, EX_OK: go on. */
 int cli_connect(const Config *config, Db **ret);
@@ -16,5 +16,5 @@ int cli_connect(const Config *config, Db **ret);
 /* Logs "Cannot VERB: error", frees error, and returns the exit status for it. */
 int cli_failed(const char *verb, int r, char *error);
 
-/* Prints one row of TASK columns as a line of JSON. */
-int cli_print_task(const DbRows *rows, size_t row);
+/* Prints one row of TASK columns, beginning at column `first`, as a line of JSON. */
+int cli_print_task(const DbRows *rows, size_t row, unsigned first);

@@ -63,7 +63,7 @@ static int list_run(int argc, char *argv[]) {
     if (r < 0)
         return cli_failed("list tasks", r, error);
     for (size_t i = 0; i < db_rows(rows) && status == EX_OK; i++)
-        status = cli_print_task(rows, i);
+        status = cli_print_task(rows, i, 0);
     return status;
 }
 

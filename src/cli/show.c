@@ -29,7 +29,7 @@ static int show_run(int argc, char *argv[]) {
         log_error("There is no task %s", args[0]);
         return EX_NOINPUT;
     }
-    return cli_print_task(rows, 0);
+    return cli_print_task(rows, 0, 0);
 }
 
 const Verb show_verb = {

@@ -356,24 +356,34 @@ int task_read_group(Db *db, const Id ids[], size_t n, DbCallback callback, void 
     "SELECT verdict, " TASK_COLUMNS " FROM (SELECT pgmill." verb "($1) AS verdict) v " \
     "LEFT JOIN LATERAL pgmill.read($1, verdict) ON true"
 
-int task_pause(Db *db, Id id, DbCallback callback, void *userdata) {
-    static const DbStatement statement = { .name = "pause", .sql = STEER("pause"), .params = 1 };
-    return db_call(db, &statement, (const char *[]){ ID_TEXT(id) }, callback, userdata);
+static const DbStatement steer[] = {
+    [TASK_PAUSE] = { "pause", STEER("pause"), 1 },
+    [TASK_RESUME] = { "resume", STEER("resume"), 1 },
+    [TASK_CANCEL] = { "cancel", STEER("cancel"), 1 },
+    [TASK_RETRY] = { "retry", STEER("retry"), 1 },
+};
+
+int task_steer(Db *db, TaskVerb verb, Id id, DbCallback callback, void *userdata) {
+    return db_call(db, &steer[verb], (const char *[]){ ID_TEXT(id) }, callback, userdata);
 }
 
-int task_resume(Db *db, Id id, DbCallback callback, void *userdata) {
-    static const DbStatement statement = { .name = "resume", .sql = STEER("resume"), .params = 1 };
-    return db_call(db, &statement, (const char *[]){ ID_TEXT(id) }, callback, userdata);
+int task_steer_wait(Db *db, TaskVerb verb, Id id, DbRows **ret, DbOutcome *ret_outcome, char **ret_error) {
+    return db_query(db, &steer[verb], (const char *[]){ ID_TEXT(id) }, ret, ret_outcome, ret_error);
 }
 
-int task_cancel(Db *db, Id id, DbCallback callback, void *userdata) {
-    static const DbStatement statement = { .name = "cancel", .sql = STEER("cancel"), .params = 1 };
-    return db_call(db, &statement, (const char *[]){ ID_TEXT(id) }, callback, userdata);
-}
+TaskReach task_reach(TaskGoal goal, const char *status, bool asked) {
+    TaskStatus now = task_status_from_string(status);
 
-int task_retry(Db *db, Id id, DbCallback callback, void *userdata) {
-    static const DbStatement statement = { .name = "retry", .sql = STEER("retry"), .params = 1 };
-    return db_call(db, &statement, (const char *[]){ ID_TEXT(id) }, callback, userdata);
+    switch (goal) {
+    case TASK_GOAL_PAUSED:
+        return now == TASK_STATUS_PAUSED             ? TASK_REACHED
+               : now == TASK_STATUS_RUNNING && asked ? TASK_NOT_YET
+                                                     : TASK_MISSED;
+    case TASK_GOAL_RESUMED:
+        return now == TASK_STATUS_PAUSED ? TASK_NOT_YET : TASK_REACHED;
+    default:
+        return task_status_is_end(now) ? TASK_REACHED : TASK_NOT_YET;
+    }
 }
 
 int task_log(Db *db, Id id, DbCallback callback, void *userdata) {

@@ -104,13 +104,34 @@ int task_be_brief(Db *db);
 /* Rows of TASK columns (below) for those of the ids that exist, in any order. Column 0 is the id. */
 int task_read_group(Db *db, const Id ids[], size_t n, DbCallback callback, void *userdata);
 
+/* What can be asked of a task. */
+typedef enum TaskVerb {
+    TASK_PAUSE,
+    TASK_RESUME,
+    TASK_CANCEL,
+    TASK_RETRY,
+} TaskVerb;
+
 /* One row: verdict, then the TASK columns from 1 on (all NULL if there is no such task).
- * verdict (sql/functions/steer.sql): "done", "unknown", "ended"; pause, resume, retry: "running"; cancel: "asked", its
- * worker was told to end it; retry: "taken", another task has its unique_key. DB_LOCKED: somebody holds it. */
-int task_pause(Db *db, Id id, DbCallback callback, void *userdata);
-int task_resume(Db *db, Id id, DbCallback callback, void *userdata);
-int task_cancel(Db *db, Id id, DbCallback callback, void *userdata);
-int task_retry(Db *db, Id id, DbCallback callback, void *userdata);
+ * verdict (sql/functions/steer.sql): "done", "unknown", "ended"; "asked": its worker was told, and has yet to act;
+ * retry: "running", or "taken", another task has its unique_key. DB_LOCKED: somebody holds it. */
+int task_steer(Db *db, TaskVerb verb, Id id, DbCallback callback, void *userdata);
+
+/* What one may wait for, above all when a worker has yet to act. */
+typedef enum TaskGoal {
+    TASK_GOAL_END,
+    TASK_GOAL_PAUSED,
+    TASK_GOAL_RESUMED,
+} TaskGoal;
+
+typedef enum TaskReach {
+    TASK_NOT_YET,
+    TASK_REACHED,
+    TASK_MISSED, /* it will not come to that any more */
+} TaskReach;
+
+/* Whether a task that was read is there. asked: its paused_at is not NULL. */
+TaskReach task_reach(TaskGoal goal, const char *status, bool asked);
 
 /* One row: (whether the task exists, the tail of standard error of its last attempt that kept one, or NULL). */
 int task_log(Db *db, Id id, DbCallback callback, void *userdata);
@@ -138,6 +159,8 @@ typedef struct TaskFilter {
 int task_list(Db *db, const TaskFilter *filter, DbRows **ret, char **ret_error);
 int task_read(Db *db, Id id, DbRows **ret, char **ret_error);
 int task_submit(Db *db, const TaskNew *task, DbOutcome *ret_outcome, char **ret_error);
+int task_steer_wait(Db *db, TaskVerb verb, Id id, DbRows **ret, DbOutcome *ret_outcome,
+    char **ret_error); /* as task_steer() */
 
 /* One tick of a recurring submission; at: as time_format() writes it. */
 typedef struct TaskTick {

@@ -37,6 +37,10 @@ def test_submit_show_and_list(pgmill: str, database: str) -> None:
     (["submit", "t", "--colour", "red"], 64, "no such option"),
     (["show", "x"], 64, "the id of a task"),
     (["show", "00000000-0000-0000-0000-000000000000"], 66, "There is no task"),
+    (["pause"], 64, "ids of tasks"),
+    (["resume", "00000000-0000-0000-0000-000000000000", "x"], 64, "is not the id of a task"),
+    (["retry", "00000000-0000-0000-0000-000000000000"], 66, "there is no such task"),
+    (["cancel", "00000000-0000-0000-0000-000000000000", "--wait", "soon"], 64, "no span of time"),
     (["list", "--status", "HAPPY"], 64, "none of SCHEDULED"),
     (["list", "--limit", "0"], 64, "--limit"),
     (["queues", "mail"], 64, "options only"),
@@ -50,10 +54,62 @@ def test_no_database_is_said(pgmill: str) -> None:
     assert run(pgmill, "host=/nonexistent", "list").returncode == 69
 
 
-@pytest.mark.parametrize("verb", ["api", "worker", "migrate", "submit", "show", "list", "queues", "workers", "stats"])
+@pytest.mark.parametrize("verb", ["api", "worker", "migrate", "submit", "show", "list", "pause", "resume", "cancel", "retry",
+                                  "queues", "workers", "stats"])
 def test_every_verb_has_help(pgmill: str, verb: str) -> None:
     ended = subprocess.run([pgmill, verb, "--help"], capture_output=True, text=True)
     assert ended.returncode == 0 and f"pgmill {verb}" in ended.stdout and "--config=FILE" in ended.stdout
+
+
+def test_tasks_are_steered(pgmill: str, database: str, mill: Mill) -> None:
+    one, two = (str(mill.submit("t")) for _ in range(2))
+
+    def steer(verb: str, *arguments: str) -> tuple[int, list[str]]:
+        ended = run(pgmill, database, verb, *arguments)
+        return ended.returncode, ended.stdout.splitlines()
+
+    assert steer("pause", one, two) == (0, [f"{one}  PAUSED", f"{two}  PAUSED"])
+    assert steer("resume", two) == (0, [f"{two}  AVAILABLE"])
+    assert steer("cancel", one, two) == (0, [f"{one}  CANCELLED", f"{two}  CANCELLED"])
+    assert steer("pause", one) == (65, [f"{one}  CANCELLED"])
+    assert steer("cancel", one) == (0, [f"{one}  CANCELLED"])  # it is so already
+    status, [line] = steer("retry", one, "--json")
+    assert status == 0 and json.loads(line) == json.loads(run(pgmill, database, "show", one).stdout)
+    assert json.loads(line)["status"] == "AVAILABLE"
+    unknown = "00000000-0000-0000-0000-000000000000"
+    assert steer("pause", unknown, one) == (66, [f"{one}  PAUSED"])  # the others are paused all the same
+
+
+def test_a_task_whose_worker_has_yet_to_act_is_no_success(pgmill: str, database: str, mill: Mill) -> None:
+    worker = mill.worker()  # which does nothing by itself
+    running, waiting = mill.submit("t"), mill.submit("t")
+    [claim] = worker.claim(1)
+    ended = run(pgmill, database, "pause", str(running), str(waiting), "--wait", "100ms")
+    assert (ended.returncode, ended.stdout) == (75, f"{running}  RUNNING\n{waiting}  PAUSED\n")
+    assert "has yet to do it" in ended.stderr
+    assert run(pgmill, database, "retry", str(running)).returncode == 75
+    worker.obey(claim, "frozen")
+    assert run(pgmill, database, "pause", str(running)).stdout == f"{running}  PAUSED\n"
+
+
+def test_a_handler_that_cannot_stand_still_is_told(pgmill: str, database: str, mill: Mill) -> None:
+    worker = mill.worker()
+    id = mill.submit("t")
+    [claim] = worker.claim(1)
+    command = [pgmill, "pause", "--database", database, "--wait", "1min", str(id)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as pause:
+        while not worker.orders():
+            pass
+        worker.obey(claim, "unable")
+        out, error = pause.communicate()
+    assert (pause.returncode, out) == (65, f"{id}  RUNNING\n") and "stand still" in error
+
+
+def test_what_somebody_holds_is_said(pgmill: str, database: str, mill: Mill) -> None:
+    id = mill.submit("t")
+    with mill.held(id):
+        ended = run(pgmill, database, "cancel", str(id))
+    assert ended.returncode == 75 and "open transaction" in ended.stderr
 
 
 def test_queues_workers_and_stats_are_shown(pgmill: str, database: str, mill: Mill) -> None:

@@ -2,6 +2,7 @@
 """What is asked of a task while it runs: pause, resume, cancel; and that nothing of it escapes."""
 
 import pathlib
+import subprocess
 import time
 import uuid
 from typing import Any
@@ -205,3 +206,19 @@ def test_over_rest_it_is_paused_when_the_answer_says_so(held: Mill, start_api) -
     assert (task["status"], task["paused_at"]) == ("RUNNING", None)
     told_to_end(held, id)
     client.patch(f"/api/tasks/{id}/pause", 409)
+
+
+def test_from_the_command_line_it_is_paused_when_it_says_so(held: Mill, pgmill: str) -> None:
+    def steer(verb: str) -> str:
+        command = [pgmill, verb, "--database", held.database, "--wait", "20s", str(id)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    _, id = counting(held, KillGrace="100ms", first="trap '' TERM")
+    assert steer("pause") == f"{id}  PAUSED\n"
+    before = counters(held)
+    time.sleep(0.3)
+    assert counters(held) == before
+    assert steer("resume") == f"{id}  RUNNING\n"
+    counts_on(held)
+    assert steer("cancel") == f"{id}  CANCELLED\n"
+    assert not marked(id)
