@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "api/admin.h"
 
+#include "api/answer.h"
 #include "api/ask.h"
 #include "api/problem.h"
-#include "api/read.h"
 #include "api/steer.h"
 #include "base/json.h"
 #include "store/admin.h"
@@ -147,7 +147,7 @@ void admin_worker_list(Api *api, HttpRequest *r, _unused_ const char *capture) {
 
 void admin_worker_silence(Api *api, HttpRequest *r, const char *capture) {
     Id id;
-    Ask *a = read_id(r, capture, &id) && steer_body_is_empty(r) ? ask(api, r, &no_worker) : NULL;
+    Ask *a = answer_id(r, capture, &id) && steer_body_is_empty(r) ? ask(api, r, &no_worker) : NULL;
 
     if (a)
         ask_sent(a, admin_worker_quiet(ask_db(a), id, ask_on_reply, a));

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "api/keyed.h"
 
+#include "api/answer.h"
 #include "api/ask.h"
 #include "api/failure.h"
 #include "api/problem.h"
-#include "api/submit.h"
 #include "base/digest.h"
 
 #define KEY_MAX 255
@@ -69,12 +69,12 @@ static void answer_ids(HttpRequest *r, bool replayed, const char *ids) {
     http_answer(r, replayed ? 200 : 201, "application/json", replayed ? headers : NULL, &body);
 }
 
-static void answer_task(HttpRequest *r, bool replayed, const DbRows *rows) {
+static void answer_first(HttpRequest *r, bool replayed, const DbRows *rows) {
     Id id;
 
     if (id_parse(db_value(rows, 0, COLUMN_FIRST), &id) < 0)
         return problem_answer(r, PROBLEM_INTERNAL, "The database answered without an id");
-    submit_answer_stored(r, id, replayed, db_value(rows, 0, COLUMN_TASK) ? rows : NULL, COLUMN_TASK);
+    answer_stored(r, id, replayed, db_value(rows, 0, COLUMN_TASK) ? rows : NULL, 0, COLUMN_TASK);
 }
 
 static void on_submitted(const Ask *ask, const DbRows *rows) {
@@ -89,7 +89,7 @@ static void on_submitted(const Ask *ask, const DbRows *rows) {
         return problem_answer_unique(ask->request, db_value(rows, 0, COLUMN_HOLDER));
     if (k->many)
         return answer_ids(ask->request, replayed, db_value(rows, 0, COLUMN_IDS));
-    answer_task(ask->request, replayed, rows);
+    answer_first(ask->request, replayed, rows);
 }
 
 static void on_failed(const Ask *ask, const DbReply *reply) {
@@ -97,9 +97,9 @@ static void on_failed(const Ask *ask, const DbReply *reply) {
         problem_answer(ask->request, PROBLEM_KEY_IN_FLIGHT,
             "Another session's transaction has the key; this request waited half a second for it");
     else if (reply->outcome == DB_LOST)
-        submit_answer_lost(ask->request);
+        answer_lost(ask->request);
     else
-        submit_answer_refused(ask->request, reply);
+        answer_refused(ask->request, reply);
 }
 
 static int send_keyed(Ask *ask, Db *db) {
@@ -148,7 +148,7 @@ void keyed_post_bulk(Api *api, HttpRequest *r, _unused_ const char *capture) {
     k->many = true;
     int outcome = envelope_parse_many(body, len, &k->all, &complaints);
     if (outcome != 0)
-        return submit_answer_envelope(r, outcome, &complaints);
+        return answer_complaints(r, outcome, &complaints);
     if (read_key(r, body, len, k))
         submit(api, r, TAKE_PTR(k));
 }

@@ -1,33 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "api/read.h"
 
+#include "api/answer.h"
 #include "api/ask.h"
 #include "api/failure.h"
 #include "api/problem.h"
 #include "api/query.h"
-#include "api/steer.h"
 #include "api/wait.h"
 
 #define WAIT_MAX 60 /* seconds */
-
-bool read_id(HttpRequest *r, const char *capture, Id *ret) {
-    if (id_parse(capture, ret) >= 0)
-        return true;
-    problem_answer_field(r, "id", "must be a UUID, not \"%s\"", FIELDS_QUOTE(capture));
-    return false;
-}
-
-void read_answer(HttpRequest *r, unsigned status, const DbRows *rows, size_t row, unsigned first) {
-    Buf task = {};
-
-    task_row_json(rows, row, first, &task);
-    buf_putc(&task, '\n');
-    http_answer(r, status, "application/json", NULL, &task);
-}
-
-void read_answer_missing(HttpRequest *r, Id id) {
-    problem_answer(r, PROBLEM_NO_SUCH_TASK, "There is no task %s", ID_TEXT(id));
-}
 
 static void on_found(HttpRequest *r, _unused_ Id id, const DbRows *rows, size_t row) {
     unsigned status;
@@ -36,9 +17,9 @@ static void on_found(HttpRequest *r, _unused_ Id id, const DbRows *rows, size_t 
     if (wait_goes_on(r, now, task_row_value(rows, row, 0, "paused_at"), &status))
         return;
     if (status == 409)
-        steer_answer_refused(r, now);
+        answer_not_paused(r, now);
     else
-        read_answer(r, status, rows, row, 0);
+        answer_task(r, status, rows, row, 0);
 }
 
 static void on_gave_up(HttpRequest *r, _unused_ bool lost) {
@@ -47,7 +28,7 @@ static void on_gave_up(HttpRequest *r, _unused_ bool lost) {
 
 const GroupOps read_ops = {
     .found = on_found,
-    .missing = read_answer_missing,
+    .missing = answer_missing,
     .refused = failure_answer,
     .gave_up = on_gave_up,
 };
@@ -59,7 +40,7 @@ void read_get(Api *api, HttpRequest *r, const char *capture) {
 
     query_read(&q, r, names);
     uint64_t seconds = query_number(&q, 0, 0, WAIT_MAX, 0);
-    if (query_refused(&q, r) || !read_id(r, capture, &id))
+    if (query_refused(&q, r) || !answer_id(r, capture, &id))
         return;
     if (seconds > 0)
         wait_for(api->waits, r, id, TASK_GOAL_END, seconds * USEC_PER_SEC, 200);
@@ -72,7 +53,7 @@ static void on_log(const Ask *ask, const DbRows *rows) {
     Buf body = {};
 
     if (!db_bool(rows, 0, 0))
-        return read_answer_missing(ask->request, ask->id);
+        return answer_missing(ask->request, ask->id);
     if (text)
         buf_add(&body, text, db_length(rows, 0, 1));
     http_answer(ask->request, 200, "text/plain; charset=utf-8", NULL, &body);
@@ -81,7 +62,7 @@ static void on_log(const Ask *ask, const DbRows *rows) {
 void read_log(Api *api, HttpRequest *r, const char *capture) {
     Ask ask = { .api = api, .request = r, .use = LINK_BROWSE, .answer = on_log };
 
-    if (!read_id(r, capture, &ask.id))
+    if (!answer_id(r, capture, &ask.id))
         return;
     Ask *asked = ask_new(&ask);
     if (asked)

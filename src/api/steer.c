@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "api/steer.h"
 
+#include "api/answer.h"
 #include "api/ask.h"
 #include "api/failure.h"
 #include "api/problem.h"
-#include "api/read.h"
 #include "api/wait.h"
 #include "base/json.h"
 
@@ -32,25 +32,16 @@ static void on_steered(const Ask *ask, const DbRows *rows) {
     const SteerVerb *verb = ask->what;
 
     if (streq(verdict, "unknown") || !status)
-        return read_answer_missing(ask->request, ask->id);
+        return answer_missing(ask->request, ask->id);
     if (streq(verdict, "asked") && waits_full(ask->api->waits))
-        return read_answer(ask->request, 202, rows, 0, 1);
+        return answer_task(ask->request, 202, rows, 0, 1);
     if (streq(verdict, "asked")) /* a worker has to act */
         return wait_for(ask->api->waits, ask->request, ask->id, verb->goal, ACT_USEC, 202);
     for (size_t i = 0; i < ELEMENTS(refusals); i++)
         if (streq(verdict, refusals[i].verdict))
             return problem_answer(ask->request, refusals[i].kind, "The task is %s, cannot %s it: %s", status,
                 verb->name, refusals[i].why);
-    read_answer(ask->request, 200, rows, 0, 1);
-}
-
-void steer_answer_refused(HttpRequest *r, const char *status) {
-    if (task_status_is_end(task_status_from_string(status)))
-        problem_answer(r, PROBLEM_TASK_ENDED, "The task is %s, cannot pause it: it has ended", status);
-    else
-        problem_answer(r, PROBLEM_TASK_RUNNING,
-            "The task is %s, cannot pause it: its handler does not let it stand still, or it was resumed",
-            status);
+    answer_task(ask->request, 200, rows, 0, 1);
 }
 
 static void on_failed(const Ask *ask, const DbReply *reply) {
@@ -94,7 +85,7 @@ static void steer(Api *api, HttpRequest *r, const char *capture, const SteerVerb
         .answer = on_steered,
         .failed = on_failed };
 
-    if (read_id(r, capture, &ask.id) && steer_body_is_empty(r))
+    if (answer_id(r, capture, &ask.id) && steer_body_is_empty(r))
         ask_start(&ask);
 }
 

@@ -10,8 +10,5 @@ void steer_resume(Api *api, HttpRequest *r, const char *capture);
 void steer_cancel(Api *api, HttpRequest *r, const char *capture);
 void steer_retry(Api *api, HttpRequest *r, const char *capture);
 
-/* A request to pause a running task that will not be paused any more. status: what the task is now. */
-void steer_answer_refused(HttpRequest *r, const char *status);
-
 /* For calls that need no body: false if there is one that says something; then r is answered. */
 bool steer_body_is_empty(HttpRequest *r);
