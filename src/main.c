@@ -32,6 +32,7 @@ static const Verb *const verbs[] = {
     &retry_verb,
     &queues_verb,
     &workers_verb,
+    &local_verb,
     &stats_verb,
     &version_verb,
 };

@@ -11,6 +11,7 @@
 #include "api/ask.h"
 #include "api/events.h"
 #include "api/metrics.h"
+#include "api/poke.h"
 #include "api/read.h"
 #include "api/route.h"
 #include "api/settings.h"
@@ -270,6 +271,8 @@ static int make_queues(Api *api) {
         r = asks_new(&api->asks, api->event);
     if (r >= 0)
         r = metrics_new(&api->metrics);
+    if (r >= 0)
+        r = poke_new(&api->poke, api->event, api->links[LINK_STEER]);
     return r;
 }
 
@@ -296,6 +299,7 @@ static void api_done(Api *api) {
     events_free(api->events);
     watch_free(api->watch);
     metrics_free(api->metrics);
+    poke_free(api->poke);
     for (size_t i = 0; i < _LINK_USE_MAX; i++)
         link_free(api->links[i]);
     listen_sockets_done(&api->listen);

@@ -46,6 +46,7 @@ typedef struct Api {
     struct Waits *waits;
     struct Events *events;
     struct Metrics *metrics;
+    struct Poke *poke;
     Rescuer *rescuer;
     const char *said; /* the state that was logged last: a link's, or that all can be used */
     bool was_usable;  /* ever */

@@ -63,6 +63,8 @@ static const Key keys[] = {
         "TIME", "silent for so long, the tasks go to others" },
     { "Worker", "DrainSec", "drain", "PGMILL_DRAIN", KEY_SPAN, FIELD(drain_usec), false, "0", "infinity",
         "60s", "TIME", "how long running tasks may go on after SIGTERM" },
+    { "Worker", "IdleExitSec", "idle-exit", "PGMILL_IDLE_EXIT", KEY_SPAN, FIELD(idle_exit_usec), false,
+        "100ms", "infinity", "infinity", "TIME", "end when there was nothing to do for so long" },
     { "Prune", "Completed", "completed", "PGMILL_KEEP_COMPLETED", KEY_SPAN, FIELD(keep_completed_usec), false,
         "1h", "infinity", "7d", "TIME", "how long COMPLETED tasks are kept" },
     { "Prune", "Cancelled", "cancelled", "PGMILL_KEEP_CANCELLED", KEY_SPAN, FIELD(keep_cancelled_usec), false,

@@ -26,6 +26,7 @@ typedef struct Config {
     uint64_t grace_usec;              /* [Worker] Grace=; silent for so long: tasks go to others */
     uint64_t paused_hold;             /* [Worker] PausedTasksHoldSlots=; a frozen task keeps its slot */
     uint64_t drain_usec;              /* [Worker] DrainSec=; how long running tasks may go on after SIGTERM */
+    uint64_t idle_exit_usec;          /* [Worker] IdleExitSec=; nothing to do for so long: it ends */
     /* [Prune] Completed=, Cancelled=, Failed=; how long what ended so is kept; USEC_INFINITY: for ever */
     uint64_t keep_completed_usec, keep_cancelled_usec, keep_failed_usec;
 } Config;

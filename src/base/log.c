@@ -25,6 +25,8 @@ static int journal_fd = -EBADF;
 static int stderr_fd = STDERR_FILENO;
 static bool stderr_is_socket;
 static int max_level = LOG_INFO;
+static LogTap tap;
+static void *tap_userdata;
 static const char *log_name = "pgmill";
 
 /* What was not taken at once: messages in their order, each behind its size. */
@@ -196,6 +198,8 @@ static void message_send(const Buf *message) {
 static void log_line(const Line *line) {
     _cleanup_(buf_done) Buf message = {};
 
+    if (tap && line->task)
+        tap(line->task, line->level, line->text, line->len, tap_userdata);
     (journal_fd >= 0 ? write_journal : write_stderr)(&message, line);
     message_send(&message);
 }
@@ -260,4 +264,9 @@ void log_event(int level, const char *id, const LogTask *task, const char *forma
     va_start(ap, format);
     log_format(level, id, task, format, ap);
     va_end(ap);
+}
+
+void log_set_tap(LogTap reader, void *userdata) {
+    tap = reader;
+    tap_userdata = userdata;
 }

@@ -37,3 +37,8 @@ void log_task_line(const LogTask *task, int level, const char *text, size_t len)
 
 /* A line with an id of log_id.h and about a task; either may be NULL. */
 void log_event(int level, const char *id, const LogTask *task, const char *format, ...) _printf_(4, 5);
+
+/* Somebody reads along: gets every line about a task, from within the call that logs it, and must log nothing. NULL:
+ * nobody any more. */
+typedef void (*LogTap)(const LogTask *task, int level, const char *text, size_t len, void *userdata);
+void log_set_tap(LogTap tap, void *userdata);

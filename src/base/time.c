@@ -280,3 +280,7 @@ uint64_t time_now_boottime(void) {
 uint64_t time_now_monotonic(void) {
     return now_of(CLOCK_MONOTONIC);
 }
+
+int64_t time_now(void) {
+    return (int64_t) now_of(CLOCK_REALTIME);
+}

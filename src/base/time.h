@@ -27,6 +27,8 @@ int time_parse_span(const char *s, uint64_t *ret_usec);
 /* A span as time_parse_span() reads it back, in the largest unit that leaves no rest: "90s", "2h". Returns buf. */
 const char *time_format_span(uint64_t usec, char buf[static TIME_SPAN_SIZE]);
 
+/* An instant. */
+int64_t time_now(void);
 /* CLOCK_BOOTTIME, which goes on while the machine sleeps. */
 uint64_t time_now_boottime(void);
 /* CLOCK_MONOTONIC, which stands still while it sleeps. */

@@ -7,8 +7,8 @@
 #include "base/verb.h"
 #include "store/db.h"
 
-extern const Verb cancel_verb, list_verb, migrate_verb, pause_verb, prune_verb, queues_verb, resume_verb,
-    retry_verb, show_verb, stats_verb, submit_verb, version_verb, workers_verb;
+extern const Verb cancel_verb, list_verb, local_verb, migrate_verb, pause_verb, prune_verb, queues_verb,
+    resume_verb, retry_verb, show_verb, stats_verb, submit_verb, version_verb, workers_verb;
 
 /* What every client verb begins with. Logs what went wrong; returns an exit status of sysexits.h, EX_OK: go on. */
 int cli_connect(const Config *config, Db **ret);

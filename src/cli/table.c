@@ -164,7 +164,7 @@ static int find_member(const char *text, const char *name, JsonSpan *ret) {
     return r < 0 ? r : -EBADMSG;
 }
 
-static int table_print(const char *text, const char *array, const Column columns[], bool json) {
+int table_print(const char *text, const char *array, const Column columns[], bool json) {
     _cleanup_(table_done) Table t = { .columns = columns };
     JsonSpan list, object;
     size_t position = 0;

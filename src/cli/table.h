@@ -4,6 +4,8 @@
  * What the database shows as JSON, for people at a terminal: a table of objects, or the members of one. Or, when asked
  * for, as the JSON it is.
  */
+#include <stdbool.h>
+
 #include "base/verb.h"
 #include "store/admin.h"
 
@@ -23,5 +25,8 @@ typedef struct View {
 
 /* All such a verb does. Returns an exit status. */
 int table_run(const View *view, int argc, char *argv[]);
+
+/* Prints the objects of the array that is this member of text: a table, or as they are, one a line. */
+int table_print(const char *text, const char *array, const Column columns[], bool json);
 
 extern const Option table_options[];

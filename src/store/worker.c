@@ -249,6 +249,22 @@ int worker_count(Db *db, DbCallback callback, void *userdata) {
     return db_call(db, &statement, NULL, callback, userdata);
 }
 
+int worker_idle(Db *db, const WorkerInfo *w, DbCallback callback, void *userdata) {
+    static const DbStatement statement = { .name = "idle", .sql = "SELECT pgmill.is_idle($1)", .params = 1 };
+    _cleanup_(buf_done) Buf queues = {};
+
+    list_literal(&queues, w->queues);
+    const char *literal = array_literal(&queues);
+    return buf_error(&queues) < 0 ? -ENOMEM : db_call(db, &statement, &literal, callback, userdata);
+}
+
+int worker_unserved(Db *db, DbCallback callback, void *userdata) {
+    static const DbStatement statement = {
+        .name = "unserved", .sql = "SELECT pgmill.unserved_queues()", .params = 0
+    };
+    return db_call(db, &statement, NULL, callback, userdata);
+}
+
 int worker_leave(Db *db, Id worker, DbCallback callback, void *userdata) {
     static const DbStatement statement = { .name = "leave", .sql = "SELECT pgmill.leave($1)", .params = 1 };
     return db_call(db, &statement, (const char *[]){ ID_TEXT(worker) }, callback, userdata);

@@ -119,5 +119,11 @@ int worker_listen(Db *db, Id worker, DbCallback callback, void *userdata);
 /* One row: how many workers live. */
 int worker_count(Db *db, DbCallback callback, void *userdata);
 
+/* One row: boolean: these queues hold no task that could need a worker, and no worker is dead. */
+int worker_idle(Db *db, const WorkerInfo *w, DbCallback callback, void *userdata);
+
+/* One row: an array literal, sorted: queues where tasks wait and that no living worker serves. */
+int worker_unserved(Db *db, DbCallback callback, void *userdata);
+
 /* One row: boolean, false: a task is still its own. */
 int worker_leave(Db *db, Id worker, DbCallback callback, void *userdata);

@@ -40,6 +40,7 @@ struct Worker {
     bool registered; /* info.id is a worker in the database */
     bool session;    /* attached and reconciled: turns may go */
     bool said_ready, said_waiting;
+    char *database_why;           /* there is no session; NULL: nobody knows yet */
     sd_event_source *retry_timer; /* of a session that could not be made; the fence's is in turn.c */
 
     /* turn.c */
@@ -75,7 +76,12 @@ struct Worker {
     unsigned takeover_tries;
     sd_event_source *takeover_timer;
 
+    /* idle.c */
+    uint64_t idle_since; /* CLOCK_BOOTTIME */
+    bool idle_asked;
+
     /* worker.c */
+    struct Control *control; /* NULL: no socket was passed in */
     bool draining, leaving;
     sd_event_source *drain_timer;
 };
@@ -120,6 +126,10 @@ void report_want(Worker *w); /* a run said something of itself */
 bool report_due(const Worker *w);
 int report_send(Worker *w); /* a group of its own */
 
+/* ---- idle.c ---- */
+void idle_look(Worker *w); /* now and then: may it end, since there is nothing to do? */
+
 /* ---- worker.c ---- */
+void worker_drain(Worker *w);                  /* take no more, and end when nothing is left */
 void worker_fatal(Worker *w, int exit_status); /* leave the loop with this status; why was logged */
 void worker_turn_over(Worker *w);              /* after each turn: a drain may be complete */

@@ -51,6 +51,7 @@ static void schema_wait(Worker *w, int version) {
             "The database has schema %d, this executable needs %u: run \"pgmill migrate\"", version,
             schema_version());
     w->said_waiting = true;
+    (void) string_replace(&w->database_why, "its schema is too old");
     service_status("waiting: the database has schema %d, run \"pgmill migrate\"", version);
     w->retry_timer = sd_event_source_disable_unref(w->retry_timer);
     (void) sd_event_add_time_relative(
@@ -211,6 +212,7 @@ static void on_lost(_unused_ Db *db, const char *error, void *userdata) {
     if (!w->said_waiting)
         log_event(LOG_WARNING, LOG_ID_DATABASE_LOST, NULL, "Waiting for the database: %s", error);
     w->said_waiting = true;
+    (void) string_replace(&w->database_why, error);
     service_status("waiting for the database: %s", error);
 }
 
@@ -239,4 +241,5 @@ void session_close(Worker *w) {
     w->retry_timer = sd_event_source_disable_unref(w->retry_timer);
     w->db = db_free(w->db);
     w->rescuer = rescuer_free(w->rescuer);
+    w->database_why = (free(w->database_why), NULL);
 }

@@ -419,6 +419,7 @@ static int on_poll(sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
         w->claim_wanted = true;
     }
     turn_status(w); /* once a second is enough, and as much as the service manager should have to read */
+    idle_look(w);
     turn_want(w, false);
     return timer_start(s, POLL_USEC);
 }

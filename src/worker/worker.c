@@ -10,6 +10,7 @@
 #include "base/time.h"
 #include "base/timer.h"
 #include "store/task.h"
+#include "worker/control.h"
 #include "worker/core.h"
 #include "worker/spawn.h"
 #include "worker/stream.h"
@@ -66,28 +67,32 @@ static int on_drain_tick(sd_event_source *s, _unused_ uint64_t usec, void *userd
     return timer_start(s, MIN(DRAIN_TICK_USEC, now < drain.until ? drain.until - now : DRAIN_TICK_USEC));
 }
 
-/* The first signal drains, the second ends the programs now. */
-static int on_stop(_unused_ sd_event_source *s, _unused_ const struct signalfd_siginfo *si, void *userdata) {
-    Worker *w = userdata;
+void worker_drain(Worker *w) {
     uint64_t now = time_now_boottime();
 
     service_stopping();
     drain.until = w->draining ? now : now + MIN(w->config.drain_usec, 366 * 86400 * USEC_PER_SEC);
     drain.leave = drain.until + LEAVE_LIMIT_USEC;
-    if (!w->said_ready && w->n_runs == 0) {
-        worker_fatal(w, EX_OK); /* never got as far as a session */
-        return 0;
-    }
-    log_info(w->draining ? "Ending %zu running tasks" : "Draining: %zu tasks are running", w->n_busy);
     w->draining = true;
     turn_return_frozen(w);
     w->claim_wanted = false;
     turn_status(w);
     turn_want(w, false);
-    if (!w->drain_timer)
-        return sd_event_add_time_relative(
-            w->event, &w->drain_timer, CLOCK_BOOTTIME, 0, USEC_PER_MSEC, on_drain_tick, w);
-    return timer_start(w->drain_timer, 0);
+    (void) timer_start(w->drain_timer, 0);
+}
+
+/* The first signal drains, the second ends the programs now. */
+static int on_stop(_unused_ sd_event_source *s, _unused_ const struct signalfd_siginfo *si, void *userdata) {
+    Worker *w = userdata;
+
+    if (!w->said_ready && w->n_runs == 0) {
+        service_stopping();
+        worker_fatal(w, EX_OK); /* never got as far as a session */
+        return 0;
+    }
+    log_info(w->draining ? "Ending %zu running tasks" : "Draining: %zu tasks are running", w->n_busy);
+    worker_drain(w);
+    return 0;
 }
 
 /* ---- start ---- */
@@ -170,6 +175,10 @@ static int init(Worker *w, int argc, char *argv[]) {
     service_want_descriptors(2 * w->config.concurrency * RUN_DESCRIPTORS + 100);
     r = service_loop_new(&w->event, on_stop, on_reload, w);
     if (r >= 0)
+        r = timer_new(&w->drain_timer, w->event, USEC_PER_MSEC, on_drain_tick, w);
+    if (r >= 0)
+        r = control_new(&w->control, w);
+    if (r >= 0)
         r = takeover_init(w);
     if (r >= 0)
         r = turn_init(w);
@@ -177,6 +186,7 @@ static int init(Worker *w, int argc, char *argv[]) {
 }
 
 static void done(Worker *w) {
+    w->control = control_free(w->control);
     session_close(w);
     turn_done(w);
     takeover_done(w);
