@@ -228,6 +228,8 @@ void route_begin(HttpRequest *r, void *userdata) {
         if (get)
             add_method(allow, sizeof(allow), "HEAD");
     }
+    if (streq(http_path(r), "*")) /* asks about the server as a whole: RFC 9110, section 9.3.7 */
+        (void) snprintf(allow, sizeof(allow), "GET, HEAD, POST, PUT, PATCH");
     answer_no_route(r, method, allow, sizeof(allow));
 }
 

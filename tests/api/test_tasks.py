@@ -163,6 +163,7 @@ def test_head_and_options(api: Client) -> None:
     head = api.send("HEAD", f"/api/tasks/{id}", expect=200)
     assert head.body == b"" and int(head.headers["Content-Length"]) > 0
     assert "GET" in api.send("OPTIONS", f"/api/tasks/{id}", expect=204).headers["Allow"]
+    assert "PATCH" in api.send("OPTIONS", "*", expect=204).headers["Allow"]
 
 
 @pytest.mark.parametrize("host, status", [
