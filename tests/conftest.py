@@ -48,8 +48,9 @@ def own_cluster(pgmill: str) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def database(cluster: Cluster) -> str:
-    return cluster.fresh()
+def database(cluster: Cluster) -> Iterator[str]:
+    with cluster.lent() as url:
+        yield url
 
 
 @pytest.fixture
