@@ -36,14 +36,22 @@ def deb() -> str:
     return os.environ.get("PGMILL_DEB") or output(ROOT / "packaging/deb/build")
 
 
-@pytest.fixture(scope="session", params=[pytest.param(suite, marks=pytest.mark.xdist_group(suite)) for suite in SUITES])
-def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
+@pytest.fixture(scope="session")
+def containers() -> None:
+    """Makes this process ready to boot machines, or skips."""
     if why := missing():
         pytest.skip(why)
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("SIGTERM"))  # then containers are ended as well
     own_mounts()
-    root = output(ROOT / "packaging/appliance/root", request.param, *SUITES[request.param])
-    machine = Machine(root, request.param)
+
+
+def root_of(suite: str) -> str:
+    return output(ROOT / "packaging/appliance/root", suite, *SUITES[suite])
+
+
+@pytest.fixture(scope="session", params=[pytest.param(suite, marks=pytest.mark.xdist_group(suite)) for suite in SUITES])
+def machine(request: pytest.FixtureRequest, containers: None) -> Iterator[Machine]:
+    machine = Machine(root_of(request.param), request.param)
     yield machine
     machine.close()
 

@@ -30,16 +30,37 @@ def own_cgroup(name: str) -> pathlib.Path:
     return cgroup
 
 
-class Machine:
-    """Boots a copy-on-write view of a root; a host of its own, with nothing but a loopback interface."""
+class Network:
+    """A bridge in a network namespace of its own, which nothing else is in: machines on it reach each other alone."""
 
-    def __init__(self, root: str, name: str) -> None:
+    def __init__(self) -> None:
+        self.holder = subprocess.Popen(["unshare", "--net", "sh", "-euc", "ip link add mill type bridge; ip link set mill up; "
+                                        "echo; exec sleep infinity"], stdout=subprocess.PIPE)
+        assert self.holder.stdout and self.holder.stdout.readline()
+        self.enter = ("nsenter", f"--net=/proc/{self.holder.pid}/ns/net", "--")
+
+    def link(self, name: str, state: str) -> None:
+        """Plugs a machine's cable in ("up") or out ("down")."""
+        subprocess.run([*self.enter, "ip", "link", "set", f"vb-{name}", state], check=True)
+
+    def close(self) -> None:
+        self.holder.kill()
+        self.holder.wait()
+
+
+class Machine:
+    """Boots a copy-on-write view of a root; a host of its own, with nothing but a loopback interface, unless it is on a
+    network. Further options are systemd-nspawn's."""
+
+    def __init__(self, root: str, name: str, network: Network | None = None, *options: str) -> None:
+        self.enter = network.enter if network else ()
+        self.options = ("--network-bridge=mill" if network else "--private-network", *options)
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"pgm-{name}-", dir="/var/tmp"))
         self.root = self.folder / "root"
         for part in ("upper", "work", "root"):
             (self.folder / part).mkdir(mode=0o755)
-        options = f"lowerdir={root},upperdir={self.folder}/upper,workdir={self.folder}/work"
-        subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", str(self.root)], check=True)
+        layers = f"lowerdir={root},upperdir={self.folder}/upper,workdir={self.folder}/work"
+        subprocess.run(["mount", "-t", "overlay", "-o", layers, "overlay", str(self.root)], check=True)
         try:
             self._boot(name)
         except BaseException:
@@ -52,9 +73,9 @@ class Machine:
         self.cgroup = own_cgroup(self.folder.name)
         # The variable: a tree of cgroup v2 alone, whatever this machine has.
         self.nspawn = subprocess.Popen(
-            ["systemd-nspawn", "--quiet", f"--directory={self.root}", f"--machine={name}", "--boot", "--register=no",
-             "--keep-unit", "--link-journal=no", "--private-network", "--console=read-only",
-             "--resolv-conf=off", "--timezone=off"],
+            [*self.enter, "systemd-nspawn", "--quiet", f"--directory={self.root}", f"--machine={name}", "--boot", "--register=no",
+             "--keep-unit", "--link-journal=no", "--console=read-only", "--resolv-conf=off", "--timezone=off",
+             *self.options],
             env=os.environ | {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}, stdin=subprocess.DEVNULL,
             stdout=self.console, stderr=subprocess.STDOUT, start_new_session=True,
             preexec_fn=lambda: (self.cgroup / "cgroup.procs").write_text("0") and None)
