@@ -42,14 +42,28 @@ void handlers_done(Handlers *h) {
 
 /* ---- one file ---- */
 
-typedef struct FileState {
+/* The files of one handler, read one after another. */
+typedef struct Reading {
     Handler *handler;
-    const char *path;
-    bool bad; /* logged; the rest of the file is read to find what else is wrong */
-} FileState;
+    const char *path;               /* of the one being read */
+    bool bad;                       /* logged; the rest of the file is read to find what else is wrong */
+    char *places[HANDLER_KEYS_MAX]; /* where each key was set last, "PATH:LINE"; NULL: it is at its default */
+} Reading;
+
+static void reading_done(Reading *s) {
+    for (size_t i = 0; i < HANDLER_KEYS_MAX; i++)
+        free(s->places[i]);
+}
+
+static int remember_place(Reading *s, int key, const char *value, unsigned line) {
+    char **place = &s->places[key];
+
+    *place = (free(*place), NULL);
+    return *value ? string_printf(place, "%s:%u", s->path, line) : 0;
+}
 
 static int on_entry(void *userdata, unsigned line, const char *section, const char *key, const char *value) {
-    FileState *s = userdata;
+    Reading *s = userdata;
     const char *rule;
 
     int r = streq(section, "Task") ? handler_set(s->handler, key, value, &rule) : -ENOENT;
@@ -58,15 +72,18 @@ static int on_entry(void *userdata, unsigned line, const char *section, const ch
         s->bad = true;
     } else if (r == -ENOENT)
         log_warning("%s:%u: there is no %s= in section [%s]; ignored", s->path, line, key, section);
+    if (r >= 0)
+        r = remember_place(s, r, value, line);
     return r == -ENOMEM ? r : 0;
 }
 
 /* -ECANCELED: logged. */
-static int file_load(const char *path, Handler *h) {
-    FileState state = { .handler = h, .path = path };
+static int file_load(Reading *s, const char *path) {
     unsigned line;
 
-    int r = ini_read_file(path, on_entry, &state, &line);
+    s->path = path;
+    s->bad = false;
+    int r = ini_read_file(path, on_entry, s, &line);
     if (r == -ENOMEM)
         return r;
     if (r == -EBADMSG)
@@ -75,7 +92,7 @@ static int file_load(const char *path, Handler *h) {
         log_error("%s: it is a link to a file that is not there", path);
     else if (r < 0)
         (void) log_error_errno(r, "%s: %m", path);
-    return r < 0 || state.bad ? -ECANCELED : 0;
+    return r < 0 || s->bad ? -ECANCELED : 0;
 }
 
 /* ---- folders ---- */
@@ -159,7 +176,7 @@ static int file_find(char *const *folders, const char *sub, const char *name, ch
     return -ENOENT;
 }
 
-static int drop_ins_load(char *const *folders, const char *file, Handler *h) {
+static int drop_ins_load(char *const *folders, const char *file, Reading *s) {
     _cleanup_(freep) char *sub = NULL;
     _cleanup_(names_done) Names names = {};
 
@@ -169,12 +186,22 @@ static int drop_ins_load(char *const *folders, const char *file, Handler *h) {
     for (size_t i = 0; i < names.n && r >= 0; i++) {
         _cleanup_(freep) char *path = NULL;
         int found = file_find(folders, sub, names.list[i], &path);
-        r = found == 0 ? file_load(path, h) : MIN(found, 0);
+        r = found == 0 ? file_load(s, path) : MIN(found, 0);
     }
     return r;
 }
 
 /* ---- all of them ---- */
+
+/* Only now, since Mode= may stand anywhere. */
+static void warn_of_useless_keys(const Reading *s) {
+    const char *key, *modes;
+
+    for (size_t i = 0; i < HANDLER_KEYS_MAX; i++)
+        if (s->places[i] && (modes = handler_key_modes(s->handler, i, &key)))
+            log_warning("%s: %s= has no effect with Mode=%s, but with these modes: %s", s->places[i], key,
+                s->handler->executor->name, modes);
+}
 
 /* 0; 1: it is masked; -ECANCELED: it cannot be used, which was logged; -ENOMEM. */
 static int handler_load(char *const *folders, const char *file, Handler **ret) {
@@ -193,13 +220,15 @@ static int handler_load(char *const *folders, const char *file, Handler **ret) {
         log_error("%s: the file is not named after a task: " TASK_LABEL_RULE, h->path);
         return -ECANCELED;
     }
+    _cleanup_(reading_done) Reading reading = { .handler = h };
     r = handler_set_defaults(h);
     if (r >= 0)
-        r = file_load(h->path, h);
+        r = file_load(&reading, h->path);
     if (r >= 0)
-        r = drop_ins_load(folders, file, h);
+        r = drop_ins_load(folders, file, &reading);
     if (r < 0)
         return r;
+    warn_of_useless_keys(&reading);
     const char *missing = h->executor->missing(h);
     if (missing) {
         log_error("%s: has no %s=, which Mode=%s needs", h->path, missing, h->executor->name);

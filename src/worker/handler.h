@@ -27,6 +27,7 @@
 #include "worker/lines.h"
 
 #define BACKOFF_STEPS_MAX 16
+#define HANDLER_KEYS_MAX  32
 
 typedef struct Backoff {
     uint64_t steps[BACKOFF_STEPS_MAX]; /* microseconds; the last one repeats */
@@ -85,6 +86,9 @@ uint64_t backoff_delay(const Backoff *b, unsigned attempt);
 
 /* Every key at its default. -ENOMEM. */
 int handler_set_defaults(Handler *h);
-/* -ENOENT: there is no such key. -EINVAL: no such value, *ret_rule says what it must be. -ENOMEM. */
+/* >= 0: the key's number, below HANDLER_KEYS_MAX. -ENOENT: there is no such key. -EINVAL: no such value, *ret_rule says
+ * what it must be. -ENOMEM. */
 int handler_set(Handler *h, const char *key, const char *value, const char **ret_rule);
+/* The modes that the key of this number means something to, as a list for people; NULL: the handler's is one of them. */
+const char *handler_key_modes(const Handler *h, size_t number, const char **ret_key);
 void handler_free_keys(Handler *h);

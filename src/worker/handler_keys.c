@@ -193,18 +193,21 @@ static int read_backoff(void *field, const char *value) {
 
 #define FIELD(name) offsetof(Handler, name)
 
+#define PROGRAMS "oneshot, stream"
+
 static const struct {
     const char *key;
     int (*read)(void *field, const char *value);
     size_t offset;
     const char *value; /* the default */
     const char *rule;  /* "must be …" */
+    const char *modes; /* that it means something to, by name; NULL: all */
 } keys[] = {
-    { "Exec", read_command, FIELD(argv), "", "an absolute path and at most 63 arguments" },
+    { "Exec", read_command, FIELD(argv), "", "an absolute path and at most 63 arguments", PROGRAMS },
     { "Mode", read_mode, FIELD(executor), "oneshot", "oneshot, stream or sql" },
-    { "Sql", read_text, FIELD(sql), "", "a statement" },
-    { "Role", read_text, FIELD(role), "", "a role of the database" },
-    { "Database", read_database, FIELD(database), "", "a PostgreSQL connection string or URI" },
+    { "Sql", read_text, FIELD(sql), "", "a statement", "sql" },
+    { "Role", read_text, FIELD(role), "", "a role of the database", "sql" },
+    { "Database", read_database, FIELD(database), "", "a PostgreSQL connection string or URI", "sql" },
     { "Concurrency", read_count, FIELD(concurrency), "infinity", "a number from 1 to 1000000, or infinity" },
     { "Timeout", read_span, FIELD(timeout_usec), "infinity", "a span of time like 10min, or infinity" },
     { "KillGrace", read_grace, FIELD(kill_grace_usec), "5s", "a span of time up to 1h" },
@@ -212,18 +215,24 @@ static const struct {
     { "Backoff", read_backoff, FIELD(backoff), "exponential 1s 1h",
         "\"exponential FIRST MAX\", \"fixed TIME\" or a list of at most 16 times like \"1s 10s 1min\"" },
     { "DeferMax", read_count, FIELD(defer_max), "100", "a number from 1 to 1000000, or infinity" },
-    { "WatchdogSec", read_span, FIELD(watchdog_usec), "infinity", "a span of time like 30s, or infinity" },
+    { "WatchdogSec", read_span, FIELD(watchdog_usec), "infinity", "a span of time like 30s, or infinity",
+        "oneshot" },
     { "LogRateLimitIntervalSec", read_span, FIELD(log_limit.interval_usec), "30s",
-        "a span of time like 30s, or infinity" },
+        "a span of time like 30s, or infinity", PROGRAMS },
     { "LogRateLimitBurst", read_count, FIELD(log_limit.burst), "1000",
-        "a number from 1 to 1000000, or infinity" },
-    { "MemoryMax", read_size, FIELD(limits.memory_max), "infinity", "a size like 512M, or infinity" },
-    { "MemoryHigh", read_size, FIELD(limits.memory_high), "infinity", "a size like 512M, or infinity" },
-    { "TasksMax", read_count, FIELD(limits.tasks_max), "infinity",
-        "a number from 1 to 1000000, or infinity" },
-    { "CPUWeight", read_weight, FIELD(limits.cpu_weight), "100", "a number from 1 to 10000" },
-    { "CPUQuota", read_percent, FIELD(limits.cpu_quota), "infinity", "a percentage like 50%, or infinity" },
+        "a number from 1 to 1000000, or infinity", PROGRAMS },
+    { "MemoryMax", read_size, FIELD(limits.memory_max), "infinity", "a size like 512M, or infinity",
+        PROGRAMS },
+    { "MemoryHigh", read_size, FIELD(limits.memory_high), "infinity", "a size like 512M, or infinity",
+        PROGRAMS },
+    { "TasksMax", read_count, FIELD(limits.tasks_max), "infinity", "a number from 1 to 1000000, or infinity",
+        PROGRAMS },
+    { "CPUWeight", read_weight, FIELD(limits.cpu_weight), "100", "a number from 1 to 10000", PROGRAMS },
+    { "CPUQuota", read_percent, FIELD(limits.cpu_quota), "infinity", "a percentage like 50%, or infinity",
+        PROGRAMS },
 };
+
+_Static_assert(ELEMENTS(keys) <= HANDLER_KEYS_MAX, "places[] of handler.c");
 
 static int key_set(Handler *h, size_t i, const char *value) {
     return keys[i].read((char *) h + keys[i].offset, *value ? value : keys[i].value);
@@ -243,9 +252,14 @@ int handler_set(Handler *h, const char *key, const char *value, const char **ret
             continue;
         int r = key_set(h, i, value);
         *ret_rule = keys[i].rule;
-        return r == -ERANGE ? -EINVAL : r;
+        return r == -ERANGE ? -EINVAL : r < 0 ? r : (int) i;
     }
     return -ENOENT;
+}
+
+const char *handler_key_modes(const Handler *h, size_t i, const char **ret_key) {
+    *ret_key = keys[i].key;
+    return keys[i].modes && !strstr(keys[i].modes, h->executor->name) ? keys[i].modes : NULL;
 }
 
 void handler_free_keys(Handler *h) {

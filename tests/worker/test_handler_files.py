@@ -66,6 +66,33 @@ def test_an_unknown_key_is_a_warning(handlers) -> None:
     assert "warning: " in complaints and "a.conf:4: there is no Colour= in section [Task]; ignored" in complaints
 
 
+OF_PROGRAMS = ("LogRateLimitIntervalSec=1s", "LogRateLimitBurst=5", "MemoryMax=1G", "MemoryHigh=1G", "TasksMax=5", "CPUWeight=5",
+               "CPUQuota=50%")
+OF_ALL = ("Concurrency=2", "Timeout=5s", "KillGrace=1s", "MaxAttempts=2", "Backoff=1s", "DeferMax=2")
+OF_SQL = ("Sql=SELECT 1", "Role=app", "Database=dbname=x")
+
+
+@pytest.mark.parametrize("mode, needs, good, bad", [
+    ("oneshot", "Exec=/bin/true", (*OF_ALL, *OF_PROGRAMS, "WatchdogSec=5s"), OF_SQL),
+    ("stream", "Exec=/bin/true", (*OF_ALL, *OF_PROGRAMS), (*OF_SQL, "WatchdogSec=5s")),
+    ("sql", "Sql=SELECT 1", (*OF_ALL, *OF_SQL), (*OF_PROGRAMS, "WatchdogSec=5s", "Exec=/bin/true")),
+])
+def test_a_key_that_its_mode_has_no_use_for_is_a_warning(handlers, mode: str, needs: str, good: tuple, bad: tuple) -> None:
+    lines = [needs, *good, *bad, f"Mode={mode}"]
+    status, found, complaints = handlers({"a.conf": "[Task]\n" + "\n".join(lines) + "\n"})
+    assert (status, len(found)) == (os.EX_OK, 1)
+    warned = {line.split("a.conf:")[1].split("=")[0] for line in complaints.splitlines()}
+    assert warned == {f"{lines.index(line) + 2}: {line.split('=')[0]}" for line in bad}
+    assert all(f"has no effect with Mode={mode}" in line for line in complaints.splitlines())
+
+
+def test_such_a_key_is_named_where_it_stands_last(handlers, folder: pathlib.Path) -> None:
+    files = {"a.conf": "[Task]\nWatchdogSec=5s\nExec=/bin/true\nMemoryMax=1G\n",
+             "a.conf.d/b.conf": "[Task]\nSql=SELECT 1\nMemoryMax=\nMode=sql\nExec=\nWatchdogSec=6s\n"}
+    _, _, complaints = handlers(files)
+    assert complaints.count("\n") == 1 and f"{folder}/a.conf.d/b.conf:6: WatchdogSec= has no effect" in complaints
+
+
 def test_a_broken_file_in_front_is_not_replaced_by_one_behind(handlers, folder: pathlib.Path) -> None:
     files = {"etc/a.conf": "[Task]\nExec=nonsense\n", "usr/a.conf": "[Task]\nExec=/bin/true\n"}
     status, found, complaints = handlers(files, path=f"{folder}/etc:{folder}/usr")
