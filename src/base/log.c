@@ -93,11 +93,12 @@ static void write_journal(Buf *b, const Line *line) {
     add_field(b, "MESSAGE", line->text, line->len);
     if (line->id)
         add_string(b, "MESSAGE_ID", line->id);
-    if (task) {
+    if (task)
+        add_string(b, "PGMILL_NAME", task->name);
+    if (task && task->id) {
         char attempt[16];
         (void) snprintf(attempt, sizeof(attempt), "%u", task->attempt);
         add_string(b, "PGMILL_TASK", task->id);
-        add_string(b, "PGMILL_NAME", task->name);
         add_string(b, "PGMILL_QUEUE", task->queue);
         add_string(b, "PGMILL_ATTEMPT", attempt);
     }
@@ -110,7 +111,8 @@ static void write_stderr(Buf *b, const Line *line) {
 
     buf_printf(b, "%s: ", log_name);
     if (line->task)
-        buf_printf(b, "%s %s: ", line->task->name, line->task->id);
+        buf_printf(
+            b, "%s%s%s: ", line->task->name, line->task->id ? " " : "", line->task->id ? line->task->id : "");
     if (line->level != LOG_INFO && line->level != LOG_NOTICE)
         buf_printf(b, "%s: ", names[line->level & 7]);
     buf_add(b, line->text, line->len);

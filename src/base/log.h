@@ -27,7 +27,7 @@ int log_full(int level, int error, const char *format, ...) _printf_(3, 4);
 #define log_error_errno(r, ...)   log_full(LOG_ERR, (r), __VA_ARGS__)
 #define log_warning_errno(r, ...) log_full(LOG_WARNING, (r), __VA_ARGS__)
 
-/* A task's journal fields. */
+/* A task's journal fields. id NULL: of a program that runs many tasks of that name; no queue and no attempt then. */
 typedef struct LogTask {
     const char *id, *name, *queue;
     unsigned attempt;

@@ -7,7 +7,7 @@
 
 /* The names of which this worker can take tasks now. */
 static void names_literal(Buf *b, const WorkerInfo *w) {
-    for (size_t i = 0; w->names[i]; i++)
+    for (size_t i = 0; w->names && w->names[i]; i++)
         if (w->room[i] > 0)
             array_add(b, w->names[i]);
 }

@@ -111,8 +111,8 @@ void turn_session_lost(Worker *w);
 Run *turn_find(Worker *w, Id id, int64_t claim_no);
 /* Takes a row of worker_claimed_tasks() in. NULL: out of memory; the next turn finds it again. */
 Run *turn_add_run(Worker *w, const DbRows *rows, size_t row);
-void turn_kill_all(Worker *w);      /* at once, back to the line unblamed */
-void turn_return_frozen(Worker *w); /* the same for those that stand still, or are about to */
+void turn_kill_all(Worker *w);    /* at once, back to the line unblamed */
+void turn_return_idle(Worker *w); /* the same for those that stand still, or are about to, or wait to begin */
 void turn_status(Worker *w);
 
 /* ---- orders.c ---- */

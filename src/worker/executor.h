@@ -28,6 +28,8 @@ typedef struct Executor {
     void (*stop)(Run *run, bool ask);
     /* Lets it stand still, or go on, with all its descendants; run_frozen() when it does. NULL: it cannot. */
     int (*freeze)(Run *run, bool freeze);
+    /* NULL, or: what runs the task has not been given it yet, so it may go back as if it had never begun. */
+    bool (*waits)(const Run *run);
     /* Gives back what start() took. Nothing of the run may be left running. */
     void (*done)(Run *run);
     /* NULL, or: nobody runs by this handler any more; frees its state. */

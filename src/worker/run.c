@@ -243,6 +243,12 @@ static void set_verdict(Run *run, const char *message, const RunVerdict *v) {
     json_write_string(&b, message, strnlen(message, RUN_MESSAGE_MAX));
     if (v->sqlstate && *v->sqlstate)
         buf_printf(&b, ", \"sqlstate\": \"%s\"", v->sqlstate);
+    if (v->tasks_refused)
+        buf_puts(&b, ", \"tasks_max_reached\": true");
+    if (v->lines && lines_any(v->lines)) {
+        buf_puts(&b, ", \"stderr\": ");
+        lines_write_tail(v->lines, &b);
+    }
     buf_putc(&b, '}');
     if (buf_error(&b) == 0)
         run->error = TAKE_PTR(b.data);

@@ -75,7 +75,9 @@ typedef struct RunVerdict {
     const char *sqlstate; /* or NULL */
     const char *result;   /* of RUN_COMPLETED: JSON that jsonb takes, result_len bytes */
     size_t result_len;
-    bool delayed; /* the next attempt comes after so many seconds, not by the handler's policy */
+    const Lines *lines; /* standard error of what ran it: its tail goes with the error; or NULL */
+    bool tasks_refused; /* … and that wanted more processes than TasksMax= */
+    bool delayed;       /* the next attempt comes after so many seconds, not by the handler's policy */
     double delay;
 } RunVerdict;
 

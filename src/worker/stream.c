@@ -23,7 +23,7 @@
 #define CHUNK              (64 * 1024)
 #define RESTART_FIRST_USEC (100 * USEC_PER_MSEC)
 #define RESTART_MAX_USEC   (10 * USEC_PER_SEC)
-#define CLOSE_GRACE_USEC   (5 * USEC_PER_SEC)
+#define CLOSE_GRACE_USEC   (5 * USEC_PER_SEC) /* from closing its pipes to its end */
 #define STRAYS_MAX         100 /* answers about tasks that it has not, in one life; each is logged */
 
 typedef struct Stream Stream;
@@ -42,20 +42,24 @@ typedef TAILQ_HEAD(Links, Link) Links;
 struct Stream {
     LIST_ENTRY(Stream) closing_entry;
     Handler *handler; /* not owned: it owns this; NULL: closing */
+    char *name;       /* the handler's */
     sd_event *event;
-    Spawned *program;  /* NULL: not running */
-    int input, output; /* our ends, non-blocking */
-    sd_event_source *input_io, *output_io, *timer;
+    Spawned *program;         /* NULL: not running */
+    int input, output, error; /* our ends, non-blocking */
+    sd_event_source *input_io, *output_io, *error_io, *timer;
     Links waiting, sent;
     Buf out; /* to be written: whole lines, the first one perhaps begun */
     size_t written;
-    Buf line; /* read and not yet ended */
+    Buf line;    /* read and not yet ended */
+    Lines lines; /* of its standard error */
     unsigned failures, strays;
     bool forced;      /* ended for the sake of one task: the others are not blamed */
     char reason[512]; /* why it is being ended, or "" */
 };
 
 static LIST_HEAD(, Stream) closing = LIST_HEAD_INITIALIZER(closing);
+static void (*on_closed)(void *userdata);
+static void *on_closed_userdata;
 
 static int stream_launch(Stream *s);
 
@@ -95,8 +99,10 @@ static Link *link_find(Stream *s, Id id) {
 static void pipes_close(Stream *s) {
     s->input_io = sd_event_source_disable_unref(s->input_io);
     s->output_io = sd_event_source_disable_unref(s->output_io);
+    s->error_io = sd_event_source_disable_unref(s->error_io);
     s->input = close_fd(s->input);
     s->output = close_fd(s->output);
+    s->error = close_fd(s->error);
     buf_done(&s->out);
     buf_done(&s->line);
     s->written = 0;
@@ -108,6 +114,8 @@ static Stream *stream_free(Stream *s) {
     s->timer = sd_event_source_disable_unref(s->timer);
     if (!s->handler)
         LIST_REMOVE(s, closing_entry);
+    lines_done(&s->lines);
+    free(s->name);
     free(s);
     return NULL;
 }
@@ -122,8 +130,7 @@ static void violation(Stream *s, const char *format, ...) {
     va_start(ap, format);
     (void) vsnprintf(s->reason, sizeof(s->reason), format, ap);
     va_end(ap);
-    log_error(
-        "The co-process of %s is ended: %s", s->handler ? s->handler->name : "a former handler", s->reason);
+    log_error("The co-process of %s is ended: %s", s->name, s->reason);
     (void) sd_event_source_set_enabled(s->input_io, SD_EVENT_OFF);
     (void) sd_event_source_set_enabled(s->output_io, SD_EVENT_OFF);
     if (s->program)
@@ -141,7 +148,7 @@ static int on_timer(_unused_ sd_event_source *source, _unused_ uint64_t usec, vo
     else if (!TAILQ_EMPTY(&s->waiting)) {
         int r = stream_launch(s);
         if (r < 0) {
-            (void) log_warning_errno(r, "Cannot start the co-process of %s now: %m", s->handler->name);
+            (void) log_warning_errno(r, "Cannot start the co-process of %s now: %m", s->name);
             return timer_start(s->timer, RESTART_MAX_USEC);
         }
     }
@@ -164,8 +171,8 @@ static void answered(Stream *s, const StreamAnswer *a) {
     if (!link && !s->handler)
         return; /* closing */
     if (!link) {
-        log_warning("The co-process of %s answers about task %s, which it does not have", s->handler->name,
-            ID_TEXT(a->id));
+        log_warning(
+            "The co-process of %s answers about task %s, which it does not have", s->name, ID_TEXT(a->id));
         if (++s->strays == STRAYS_MAX)
             violation(s, "it answered %d times about tasks it does not have", STRAYS_MAX);
         return;
@@ -232,6 +239,37 @@ static int on_output(
     return 0;
 }
 
+/* ---- its standard error: no line of it belongs to one task ---- */
+
+static bool read_error(Stream *s) {
+    const LogTask task = { .name = s->name };
+    char chunk[16 * 1024];
+
+    ssize_t n = s->error >= 0 ? read(s->error, chunk, sizeof(chunk)) : 0;
+    if (n > 0)
+        lines_add(&s->lines, &task, chunk, (size_t) n);
+    else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
+        s->error_io = sd_event_source_disable_unref(s->error_io);
+        s->error = close_fd(s->error);
+    }
+    return n > 0;
+}
+
+static int on_error(
+    _unused_ sd_event_source *source, _unused_ int fd, _unused_ uint32_t revents, void *userdata) {
+    (void) read_error(userdata);
+    return 0;
+}
+
+/* It has ended: what stands in the pipe is read, and half a line is a line. */
+static void end_error(Stream *s) {
+    const LogTask task = { .name = s->name };
+
+    for (int i = 0; i < 64 && read_error(s); i++)
+        ;
+    lines_end(&s->lines, &task);
+}
+
 /* ---- tasks ---- */
 
 /* Tasks become lines no sooner than there is room for them, so that what waits is held once. */
@@ -283,6 +321,8 @@ static void pump(Stream *s) {
 static void describe_end(char *text, size_t size, const SpawnEnd *end) {
     if (end->start_error != 0)
         (void) snprintf(text, size, "cannot start the program: %s", strerror(end->start_error));
+    else if (end->usage.oom && (end->code != CLD_EXITED || end->status != 0))
+        (void) snprintf(text, size, "oom: the co-process was killed because memory ran out");
     else if (end->code == CLD_EXITED)
         (void) snprintf(text, size, "the co-process ended with exit status %d", end->status);
     else
@@ -298,8 +338,10 @@ static void on_ended(_unused_ Spawned *program, const SpawnEnd *told, void *user
     s->program = spawn_free(s->program);
     for (int i = 0; i < 64 && !*s->reason && read_chunk(s) > 0; i++)
         ; /* a pipe full of last answers */
+    end_error(s);
     if (!s->handler) {
         stream_free(s);
+        on_closed(on_closed_userdata);
         return;
     }
     if (*s->reason)
@@ -309,14 +351,19 @@ static void on_ended(_unused_ Spawned *program, const SpawnEnd *told, void *user
     if (!*s->reason && !s->forced && s->line.len > 0)
         (void) strncat(why, ", in the middle of a line", sizeof(why) - strlen(why) - 1);
     if (!s->forced && (end.start_error != 0 || !TAILQ_EMPTY(&s->sent)))
-        log_warning("%s: %s", s->handler->name, why);
+        log_warning("%s: %s", s->name, why);
     pipes_close(s);
     bool forced = s->forced;
     s->forced = false;
     *s->reason = '\0';
-    judge_all(&s->sent, forced, &(RunVerdict){ .outcome = RUN_RETRY, .error = why });
+    const RunVerdict v = {
+        .outcome = RUN_RETRY, .error = why, .lines = &s->lines, .tasks_refused = end.usage.tasks_refused
+    };
+    judge_all(&s->sent, forced, &v);
     if (end.start_error != 0)
-        judge_all(&s->waiting, false, &(RunVerdict){ .outcome = RUN_RETRY, .error = why });
+        judge_all(&s->waiting, false, &v);
+    lines_done(&s->lines);
+    s->lines = (Lines){};
     restart_later(s);
 }
 
@@ -334,31 +381,38 @@ static int watch(Stream *s) {
     int r = sd_event_add_io(s->event, &s->input_io, s->input, EPOLLOUT, on_input, s);
     if (r >= 0)
         r = sd_event_add_io(s->event, &s->output_io, s->output, EPOLLIN, on_output, s);
+    if (r >= 0)
+        r = sd_event_add_io(s->event, &s->error_io, s->error, EPOLLIN, on_error, s);
     /* Behind the turn, as all that programs write. */
-    return r < 0 ? r : sd_event_source_set_priority(s->output_io, SD_EVENT_PRIORITY_NORMAL + 20);
+    if (r >= 0)
+        r = sd_event_source_set_priority(s->output_io, SD_EVENT_PRIORITY_NORMAL + 20);
+    return r < 0 ? r : sd_event_source_set_priority(s->error_io, SD_EVENT_PRIORITY_NORMAL + 20);
 }
 
-/* Its standard error is the worker's own: no line of it belongs to one task. */
 static int stream_launch(Stream *s) {
     static unsigned lives; /* of all: one that is closing may still run */
     static const SpawnEvents events = { .ended = on_ended };
     _cleanup_(freep) char *name = NULL, *variable = NULL;
-    _cleanup_(closep) int input = -EBADF, output = -EBADF, error = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+    _cleanup_(closep) int input = -EBADF, output = -EBADF, error = -EBADF;
 
-    int r = error < 0 ? -errno : string_printf(&name, "%s.%u", s->handler->name, lives++);
+    int r = string_printf(&name, "%s.%u", s->name, lives++);
     if (r >= 0)
-        r = string_printf(&variable, "PGMILL_NAME=%s", s->handler->name);
+        r = string_printf(&variable, "PGMILL_NAME=%s", s->name);
     if (r >= 0)
         r = pipe_open(&s->input, &input, true);
     if (r >= 0)
         r = pipe_open(&s->output, &output, false);
     if (r >= 0)
+        r = pipe_open(&s->error, &error, false);
+    if (r >= 0)
         r = watch(s);
     const SpawnSpec spec = { .name = name,
         .argv = s->handler->argv,
         .environment = (char *[]){ variable, NULL },
-        .stdio = { input, output, error } };
+        .stdio = { input, output, error },
+        .limits = &s->handler->limits };
     s->strays = 0;
+    s->lines.limit = s->handler->log_limit;
     if (r >= 0)
         r = spawn_start(&s->program, s->event, &spec, &events, s);
     if (r < 0)
@@ -371,14 +425,17 @@ static int stream_get(Handler *h, sd_event *event, Stream **ret) {
         Stream *s = calloc(1, sizeof(Stream));
         if (!s)
             return -ENOMEM;
-        int r = timer_new(&s->timer, event, USEC_PER_MSEC, on_timer, s);
+        int r = string_replace(&s->name, h->name);
+        if (r >= 0)
+            r = timer_new(&s->timer, event, USEC_PER_MSEC, on_timer, s);
         if (r < 0) {
+            free(s->name);
             free(s);
             return r;
         }
         s->handler = h;
         s->event = event;
-        s->input = s->output = -EBADF;
+        s->input = s->output = s->error = -EBADF;
         TAILQ_INIT(&s->waiting);
         TAILQ_INIT(&s->sent);
         h->state = s;
@@ -431,6 +488,12 @@ static void stream_stop(Run *run, bool ask) {
     spawn_stop(s->program, false);
 }
 
+static bool stream_waits(const Run *run) {
+    const Link *link = run->execution;
+
+    return link && !link->sent;
+}
+
 static void stream_run_done(Run *run) {
     if (run->execution)
         (void) link_free(run->execution);
@@ -446,8 +509,24 @@ static void stream_retire(Handler *h) {
     LIST_INSERT_HEAD(&closing, s, closing_entry);
     s->input_io = sd_event_source_disable_unref(s->input_io);
     s->input = close_fd(s->input);
-    if (!s->program || timer_start(s->timer, CLOSE_GRACE_USEC) < 0)
+    if (!s->program || timer_start(s->timer, h->kill_grace_usec) < 0)
         stream_free(s);
+}
+
+bool stream_closing(void) {
+    return !LIST_EMPTY(&closing);
+}
+
+void stream_on_closed(void (*closed)(void *userdata), void *userdata) {
+    on_closed = closed;
+    on_closed_userdata = userdata;
+}
+
+void stream_kill_closing(void) {
+    Stream *s;
+
+    LIST_FOREACH(s, &closing, closing_entry)
+    spawn_stop(s->program, false);
 }
 
 void stream_done(void) {
@@ -464,6 +543,7 @@ const Executor executor_stream = {
     .missing = stream_missing,
     .start = stream_start,
     .stop = stream_stop,
+    .waits = stream_waits,
     .done = stream_run_done,
     .retire = stream_retire,
 };

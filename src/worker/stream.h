@@ -1,4 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
-/* The stream executor's end: co-processes whose handler is gone, and which have not ended yet, are killed. */
-void stream_done(void);
+/* What the worker needs to know of the stream executor: its co-processes outlive their handler, whose end closes their
+ * standard input, until they have ended, KillGrace= at most. */
+#include "base/util.h"
+
+bool stream_closing(void); /* one of them has not ended yet */
+/* Called whenever one of them has. Once, before any. */
+void stream_on_closed(void (*closed)(void *userdata), void *userdata);
+void stream_kill_closing(void); /* does not wait for them */
+void stream_done(void);         /* kills them, and waits */

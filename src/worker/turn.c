@@ -79,10 +79,13 @@ void turn_kill_all(Worker *w) {
         run_interrupt(w->runs[i]);
 }
 
-void turn_return_frozen(Worker *w) {
-    for (size_t i = 0; i < w->n_runs; i++)
-        if (w->runs[i]->state == RUN_RUNNING && w->runs[i]->pausing)
-            run_interrupt(w->runs[i]);
+void turn_return_idle(Worker *w) {
+    for (size_t i = 0; i < w->n_runs; i++) {
+        Run *run = w->runs[i];
+        if (run->state == RUN_RUNNING &&
+            (run->pausing || (run->executor->waits && run->executor->waits(run))))
+            run_interrupt(run);
+    }
 }
 
 /* Ids of all runs as an array literal. */

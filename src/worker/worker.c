@@ -30,6 +30,39 @@ void worker_fatal(Worker *w, int exit_status) {
     (void) sd_event_exit(w->event, 0);
 }
 
+/* ---- handlers ---- */
+
+static int use_handlers(Worker *w, Handlers *h) {
+    handlers_done(&w->handlers);
+    w->handlers = *h;
+    w->info.names = w->handlers.names;
+    w->info.tries = w->handlers.tries;
+    return room_init(w);
+}
+
+/* What runs keeps what it was started with; the next claim asks for the new names. */
+static int on_reload(
+    _unused_ sd_event_source *s, _unused_ const struct signalfd_siginfo *si, void *userdata) {
+    Worker *w = userdata;
+    Handlers h;
+
+    if (w->draining)
+        return 0;
+    if (w->said_ready) /* else READY=1 would come too early */
+        service_reloading();
+    int r = handlers_load(w->config.tasks, &h);
+    if (r >= 0 && use_handlers(w, &h) < 0)
+        return -ENOMEM; /* the loop ends, and the service manager starts another process */
+    if (r < 0)
+        log_error("Out of memory; the handlers stay as they were");
+    else
+        log_info("Read %zu handlers", w->handlers.n);
+    if (w->said_ready)
+        service_reloaded();
+    turn_notified(w);
+    return 0;
+}
+
 /* ---- drain ---- */
 
 static void on_left(_unused_ Db *db, const DbReply *reply, void *userdata) {
@@ -45,9 +78,13 @@ static void on_left(_unused_ Db *db, const DbReply *reply, void *userdata) {
 }
 
 void worker_turn_over(Worker *w) {
-    if (!w->draining || w->leaving || w->n_runs > 0 || !w->session)
+    if (!w->draining || w->leaving || w->n_runs > 0 || !w->session || stream_closing())
         return;
     w->leaving = worker_leave(w->db, w->info.id, on_left, w) >= 0;
+}
+
+static void on_stream_closed(void *userdata) {
+    worker_turn_over(userdata);
 }
 
 static int on_drain_tick(sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
@@ -60,8 +97,10 @@ static int on_drain_tick(sd_event_source *s, _unused_ uint64_t usec, void *userd
         worker_fatal(w, EX_TEMPFAIL);
         return 0;
     }
-    if (now >= drain.until)
+    if (now >= drain.until) {
         turn_kill_all(w);
+        stream_kill_closing();
+    }
     worker_turn_over(w);
     service_extend_timeout(2 * DRAIN_TICK_USEC);
     return timer_start(s, MIN(DRAIN_TICK_USEC, now < drain.until ? drain.until - now : DRAIN_TICK_USEC));
@@ -74,7 +113,8 @@ void worker_drain(Worker *w) {
     drain.until = w->draining ? now : now + MIN(w->config.drain_usec, 366 * 86400 * USEC_PER_SEC);
     drain.leave = drain.until + LEAVE_LIMIT_USEC;
     w->draining = true;
-    turn_return_frozen(w);
+    turn_return_idle(w);
+    (void) use_handlers(w, &(Handlers){}); /* the last run of each ends it, and with it a co-process */
     w->claim_wanted = false;
     turn_status(w);
     turn_want(w, false);
@@ -96,35 +136,6 @@ static int on_stop(_unused_ sd_event_source *s, _unused_ const struct signalfd_s
 }
 
 /* ---- start ---- */
-
-static int use_handlers(Worker *w, Handlers *h) {
-    handlers_done(&w->handlers);
-    w->handlers = *h;
-    w->info.names = w->handlers.names;
-    w->info.tries = w->handlers.tries;
-    return room_init(w);
-}
-
-/* What runs keeps what it was started with; the next claim asks for the new names. */
-static int on_reload(
-    _unused_ sd_event_source *s, _unused_ const struct signalfd_siginfo *si, void *userdata) {
-    Worker *w = userdata;
-    Handlers h;
-
-    if (w->said_ready) /* else READY=1 would come too early */
-        service_reloading();
-    int r = handlers_load(w->config.tasks, &h);
-    if (r >= 0 && use_handlers(w, &h) < 0)
-        return -ENOMEM; /* the loop ends, and the service manager starts another process */
-    if (r < 0)
-        log_error("Out of memory; the handlers stay as they were");
-    else
-        log_info("Read %zu handlers", w->handlers.n);
-    if (w->said_ready)
-        service_reloaded();
-    turn_notified(w);
-    return 0;
-}
 
 static int labels_check(char *const *list, const char *what) {
     for (; *list; list++)
@@ -182,6 +193,7 @@ static int init(Worker *w, int argc, char *argv[]) {
         r = takeover_init(w);
     if (r >= 0)
         r = turn_init(w);
+    stream_on_closed(on_stream_closed, w);
     return r < 0 ? r : session_open(w);
 }
 

@@ -13,7 +13,7 @@ static int on_entry(
     int r = handler_set(userdata, key, value, &rule);
 
     must(line > 0);
-    must(r == 0 || r == -ENOENT || (r == -EINVAL && rule && *rule));
+    must((r >= 0 && r < HANDLER_KEYS_MAX) || r == -ENOENT || (r == -EINVAL && rule && *rule));
     return 0;
 }
 

@@ -7,6 +7,7 @@ import sys
 import time
 
 held: list[str] = []
+stay = False
 me = os.getpid()
 
 
@@ -37,6 +38,12 @@ for line in sys.stdin:
             held.append(id)
         case "deaf":
             pass
+        case {"cry": text}:
+            os.write(2, text.encode())
+            os.kill(me, 9)
+        case "stay":  # whatever happens to its input
+            stay = True
+            answer(id, me)
         case "die":
             os.kill(me, 9)
         case "exit":
@@ -63,3 +70,7 @@ for line in sys.stdin:
                 size -= os.write(1, b"x" * min(size, 65536))
         case {"error": error, **more}:
             say(json.dumps({"task": id, "error": error} | more) + "\n")
+
+os.write(2, b"bye\n")
+if stay:
+    time.sleep(1000)

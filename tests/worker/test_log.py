@@ -20,6 +20,7 @@ class Entry(NamedTuple):
     message: str
     task: tuple[str, ...] | None  # id, name, queue, attempt
     id: str | None
+    name: str | None
 
 
 class Journal:
@@ -47,7 +48,8 @@ class Journal:
             data = data[9 + size:]
         assert fields["SYSLOG_IDENTIFIER"] == "pgmill-worker"
         task = tuple(fields[f"PGMILL_{name}"] for name in ("TASK", "NAME", "QUEUE", "ATTEMPT") if "PGMILL_TASK" in fields)
-        return Entry(int(fields["PRIORITY"]), fields["MESSAGE"], task or None, fields.get("MESSAGE_ID"))
+        return Entry(int(fields["PRIORITY"]), fields["MESSAGE"], task or None, fields.get("MESSAGE_ID"),
+                     fields.get("PGMILL_NAME"))
 
     def of_task(self, last: str) -> Iterator[Entry]:
         """Lines of tasks, the last one included."""
@@ -78,6 +80,16 @@ def test_lines_are_in_the_journal_with_their_task_and_level(mill: Mill, journal:
     assert {entry.task for entry in entries} == {(str(id), "t", "mail", "1")}
     assert mill.ended(id, "FAILED")["errors"][0]["stderr"] \
         == "<3>bad\nplain\n\n<9>nine\n<30>daemon\n<7>\n<2> blank\n<1>half"
+
+
+def test_lines_of_a_co_process_are_of_its_name_and_of_no_task(mill: Mill, journal: Journal) -> None:
+    mill.conf("t", Mode="stream", Exec="/bin/sh -c \"echo '<4>one' >&2; seq 50 >&2; exec cat >/dev/null\"", LogRateLimitBurst="10")
+    mill.start(before=journal.before)
+    mill.submit("t")
+    while (entry := journal.read()).message != "one":
+        pass
+    assert entry == (4, "one", None, None, "t")
+    assert [journal.read() for _ in range(9)] == [(6, str(i), None, None, "t") for i in range(1, 10)]
 
 
 def test_a_line_of_a_megabyte_comes_in_pieces_that_cut_no_character(mill: Mill, journal: Journal) -> None:

@@ -122,6 +122,21 @@ def test_it_is_restarted_with_growing_pauses_and_only_when_there_is_work(mill: M
     pid_of(mill)
 
 
+def test_what_it_wrote_last_is_kept_with_the_tasks_it_had(mill: Mill) -> None:
+    stream(mill, MaxAttempts="1")
+    worker = mill.start()
+    held, crying = mill.submit("t", '"hold"'), None
+    mill.until(held, "RUNNING")
+    crying = mill.submit("t", '{"cry": "one\\n<3>two\\nhalf"}')
+    for id in held, crying:
+        assert mill.ended(id, "FAILED")["errors"][0]["stderr"] == "one\n<3>two\nhalf"
+    worker.wait_log("t: one\n")
+    worker.wait_log("t: error: two\n")
+    worker.wait_log("t: half\n")
+    again = mill.submit("t", '"die"')
+    assert "stderr" not in mill.ended(again, "FAILED")["errors"][0]  # that was another process
+
+
 # ---- cancel, timeout ----
 
 
@@ -183,6 +198,39 @@ def test_a_drained_worker_leaves_nothing(mill: Mill) -> None:
     worker.wait_log("begun")  # RUNNING comes before
     assert worker.stop() == 0
     assert mill.show(id)["status"] == "COMPLETED" and not alive(pid)
+
+
+def test_an_idle_one_is_told_to_end_when_its_worker_drains(mill: Mill) -> None:
+    stream(mill)
+    worker = mill.start()
+    pid = pid_of(mill)
+    assert worker.stop() == 0
+    assert "t: bye\n" in worker.log and not alive(pid)
+
+
+def test_one_that_does_not_end_is_killed_after_its_grace(mill: Mill) -> None:
+    stream(mill, KillGrace="1s")
+    worker = mill.start()
+    pid = mill.ended(mill.submit("t", '"stay"'))["result"]
+    worker.signal(signal.SIGTERM)
+    worker.wait_log("t: bye\n")
+    assert alive(pid)
+    assert worker.wait() == 0 and not alive(pid)
+
+
+def test_a_drain_gives_back_what_the_process_has_not_been_given(mill: Mill) -> None:
+    stream(mill)
+    worker = mill.start()
+    busy = mill.submit("t", '{"slow": 3}')
+    worker.wait_log("begun")
+    large = [mill.submit("t", '{"echo": "%s"}' % ("x" * 900_000)) for _ in range(2)]  # a pipe takes less than one
+    for id in large:
+        mill.until(id, "RUNNING")
+    worker.signal(signal.SIGTERM)
+    mill.until(large[1], "AVAILABLE", within=2)
+    assert worker.wait() == 0
+    assert [mill.show(id)["status"] for id in (busy, *large)] == ["COMPLETED", "COMPLETED", "AVAILABLE"]
+    assert mill.show(large[1])["attempt"] == 0
 
 
 def test_a_killed_workers_process_ends_with_it(mill: Mill) -> None:
