@@ -238,6 +238,7 @@ def test_long_headers_are_431(start_api: Callable, dial: Callable) -> None:
     assert status(dial(api, PROBE)) == 200
 
 
+@pytest.mark.long
 def test_resets_in_a_flood_do_no_harm(start_api: Callable, dial: Callable) -> None:
     api = start_api(arguments=["--connections-max", "100"])
     for round in range(20):

@@ -172,6 +172,7 @@ def test_a_token_is_shown_once_and_only_its_digest_is_kept(pgmill: str, new_toke
         lines[1], hashlib.sha256(other.encode()).hexdigest() + " admin other"]
 
 
+@pytest.mark.long
 def test_tokens_made_at_once_are_all_kept(pgmill: str, folder: pathlib.Path) -> None:
     command = [pgmill, "token", "new", "--scope", "read", "--file", str(folder / "tokens")]
     makers = [subprocess.Popen([*command, f"n{i}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

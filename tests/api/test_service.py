@@ -72,6 +72,7 @@ def refusal(port: int) -> Answer | None:
     return None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [None, signal.SIGQUIT, signal.SIGKILL])
 def test_no_201_is_false_when_the_database_goes_away(
         own_cluster: Cluster, start_api: Callable, number: signal.Signals | None) -> None:

@@ -57,6 +57,7 @@ def test_a_second_run_has_nothing_to_do(pgmill: str, empty: str) -> None:
     assert sorted(contents(empty)) == before
 
 
+@pytest.mark.long
 def test_ten_at_once_do_it_once(pgmill: str, empty: str) -> None:
     processes = [start(pgmill, empty) for _ in range(10)]
     ends = [(process.communicate(timeout=60), process.returncode) for process in processes]

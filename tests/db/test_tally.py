@@ -195,6 +195,7 @@ def test_a_bound_belongs_to_its_bucket(mill: Mill) -> None:
     assert mill.value("SELECT pgmill.histogram('{}')") == [0] * 17
 
 
+@pytest.mark.long
 def test_the_larger_side_of_many_is_found_by_subtraction(mill: Mill) -> None:
     mill.db.execute("INSERT INTO pgmill.tasks (id, queue, name, payload, priority, due_at) SELECT gen_random_uuid(), 'q',"
                     " 't', 'null', 'LOW', now() + CASE WHEN n > 7 THEN interval '1 day' ELSE interval '-5 s' END"

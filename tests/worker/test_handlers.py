@@ -252,6 +252,7 @@ def test_floods_do_not_keep_the_worker_from_its_other_tasks(mill: Mill) -> None:
     assert all(mill.show(id)["attempt"] == 1 for id in floods)
 
 
+@pytest.mark.long
 def test_many_tasks_at_once_are_not_failed_for_want_of_descriptors(mill: Mill) -> None:
     mill.handler("t", "sleep 1; ulimit -Sn", MaxAttempts="1")
     ids = [mill.submit("t") for _ in range(150)]

@@ -116,6 +116,7 @@ def test_a_flood_is_limited_and_what_is_missing_is_counted(mill: Mill, journal: 
     assert log(mill, id).endswith("4999\n5000\n")
 
 
+@pytest.mark.long
 def test_a_journal_that_takes_nothing_holds_nobody_up(mill: Mill, journal: Journal) -> None:
     mill.handler("t", "seq 1 20000 >&2; echo done", LogRateLimitBurst="infinity")
     mill.start(before=journal.before)

@@ -49,6 +49,7 @@ def elsewhere(pgmill: str, folder: pathlib.Path) -> Iterator[Begin]:
 MUTE_HOST = {"path": "/etc/resolv.conf", "text": "nameserver 127.0.0.1\n", "mute": True}
 
 
+@pytest.mark.long
 def test_a_mute_name_server_does_not_hold_the_api_up(elsewhere: Begin) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         api = elsewhere(arguments=["api", "--database", "host=db.example"], sockets=[listener], **MUTE_HOST)

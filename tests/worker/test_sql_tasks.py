@@ -245,6 +245,7 @@ def release(url: str) -> psycopg.Connection:
     return db
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", [before_the_effect, after_the_effect, while_it_completes, while_it_commits])
 @pytest.mark.parametrize("kill", [kill_worker, kill_backend, kill_server])
 def test_whatever_is_killed_at_whatever_step_the_effect_is_there_once(

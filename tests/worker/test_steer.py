@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from support.node import ROOT
 from support.process import Process, alive, eventually
 
 from .conftest import Mill
@@ -178,6 +179,7 @@ def test_a_frozen_task_outlives_a_lost_session(mill: Mill) -> None:
     assert told_to_end(mill, id)["attempt"] == 1
 
 
+@pytest.mark.long
 def test_a_frozen_task_of_a_dead_worker_stays_paused(mill: Mill) -> None:
     mill.handler("t", "echo begun >>$J; exec sleep 1")
     worker = mill.start("one", "--grace", "3s")
@@ -222,3 +224,36 @@ def test_from_the_command_line_it_is_paused_when_it_says_so(held: Mill, pgmill: 
     counts_on(held)
     assert steer("cancel") == f"{id}  CANCELLED\n"
     assert not marked(id)
+
+
+# Counts to 60 and adds up, with a child that counts beside it and others that come and go.
+SIXTY = """
+(while :; do echo >>{j}.child; sleep 0.01; done) & child=$!
+sum=0
+for i in $(seq 60); do sum=$((sum + i)); echo $i >>{j}; /bin/sleep 0.05; done
+kill $child
+echo $sum
+"""
+
+
+def test_a_shell_that_counts_to_sixty_stands_still_at_twenty(held: Mill, start_api) -> None:
+    held.conf("shell", Exec=str(ROOT / "contrib/handlers/shell"), Timeout="1h", MaxAttempts="1")
+    held.start()
+    client = start_api().client()
+    script = SIXTY.format(j=held.journal)
+    id = client.post({"name": "shell", "payload": {"script": script}}).json["id"]
+
+    def counted() -> tuple[int, int]:
+        return len(held.runs()), pathlib.Path(f"{held.journal}.child").stat().st_size
+
+    eventually(lambda: len(held.runs()) >= 20)
+    assert client.patch(f"/api/tasks/{id}/pause").json["status"] == "PAUSED"
+    before, family = counted(), marked(id)
+    assert 20 <= before[0] < 60 and len(family) >= 2
+    time.sleep(1)
+    assert (counted(), marked(id)) == (before, family)
+    assert client.patch(f"/api/tasks/{id}/resume").json["status"] == "RUNNING"
+    task = client.get(f"/api/tasks/{id}?wait=30").json
+    assert (task["status"], task["result"], task["attempt"]) == ("COMPLETED", sum(range(61)), 1)
+    assert held.runs() == [str(i) for i in range(1, 61)]
+    assert task["cpu_usec"] > 0 and not marked(id)

@@ -98,6 +98,7 @@ def test_an_end_that_the_fence_refuses_is_told(mill: Mill, journal: Journal) -> 
     assert entry.priority == 4 and entry.task and entry.task[0] == str(id)
 
 
+@pytest.mark.long
 def test_a_flood_of_tasks_does_not_fill_the_journal(mill: Mill, journal: Journal) -> None:  # noqa: F811
     mill.conf("good", Mode="sql", Sql="SELECT 1")
     mill.conf("bad", Mode="sql", Sql="SELECT 1 / 0", MaxAttempts="1")

@@ -184,6 +184,7 @@ def test_a_handler_dies_with_its_worker(mill: Mill) -> None:
     eventually(lambda: not alive(mill.runs()[0]), within=5)
 
 
+@pytest.mark.long
 def test_a_task_that_kills_its_workers_ends_failed(mill: Mill) -> None:
     mill.handler("t", "kill -9 $PPID; sleep 10", MaxAttempts="2")
     id = mill.submit("t")
@@ -223,6 +224,7 @@ def test_a_lost_session_costs_no_running_task(mill: Mill) -> None:
     worker.wait_log("Ready as worker w")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("crash", [False, True])
 def test_a_restart_of_the_database_loses_nothing(
         own_cluster: Cluster, run, folder, crash: bool) -> None:
@@ -246,6 +248,7 @@ def test_a_restart_of_the_database_loses_nothing(
     mill.db.close()
 
 
+@pytest.mark.long
 def test_a_worker_cut_off_for_long_ends_its_tasks_in_time(own_cluster: Cluster, run, folder) -> None:
     url = own_cluster.fresh()
     db = psycopg.connect(url, autocommit=True)
@@ -267,6 +270,7 @@ def test_a_worker_cut_off_for_long_ends_its_tasks_in_time(own_cluster: Cluster, 
     mill.db.close()
 
 
+@pytest.mark.long
 def test_without_the_database_it_leaves_when_its_time_is_over(own_cluster: Cluster, run, folder) -> None:
     url = own_cluster.fresh()
     db = psycopg.connect(url, autocommit=True)
