@@ -8,23 +8,25 @@
 
 #define SUFFIX ".sock"
 
-int local_workers(int (*visit)(const char *name, void *userdata), void *userdata) {
-    DIR *dir = opendir(LOCAL_FOLDER);
-    size_t count = 0;
-    int r = 0;
+static int is_socket(const struct dirent *e) {
+    const size_t n = strlen(e->d_name), suffix = strlen(SUFFIX);
 
-    if (!dir)
+    return n > suffix && streq(e->d_name + n - suffix, SUFFIX);
+}
+
+int local_workers(int (*visit)(const char *name, void *userdata), void *userdata) {
+    struct dirent **list;
+    int n = scandir(LOCAL_FOLDER, &list, is_socket, alphasort), r = 0;
+
+    if (n < 0)
         return errno == ENOENT ? 0 : -errno;
-    for (const struct dirent *e; r >= 0 && count < LOCAL_WORKERS_MAX && (e = readdir(dir));) {
-        const size_t n = strlen(e->d_name), suffix = strlen(SUFFIX);
-        char name[sizeof(e->d_name)];
-        if (n <= suffix || !streq(e->d_name + n - suffix, SUFFIX))
-            continue;
-        (void) snprintf(name, sizeof(name), "%.*s", (int) (n - suffix), e->d_name);
-        r = visit(name, userdata);
-        count++;
+    for (int i = 0; i < n; i++) {
+        list[i]->d_name[strlen(list[i]->d_name) - strlen(SUFFIX)] = '\0';
+        if (r >= 0 && i < LOCAL_WORKERS_MAX)
+            r = visit(list[i]->d_name, userdata);
+        free(list[i]);
     }
-    (void) closedir(dir);
+    free(list);
     return r;
 }
 

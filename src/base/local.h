@@ -9,7 +9,7 @@
 #define LOCAL_FOLDER      "/run/pgmill/worker"
 #define LOCAL_WORKERS_MAX 256
 
-/* Calls visit with the name of each, in no order, until it returns a negative errno, which is forwarded. None: 0. */
+/* Calls visit with the name of each, sorted, until it returns a negative errno, which is forwarded. None: 0. */
 int local_workers(int (*visit)(const char *name, void *userdata), void *userdata);
 
 /* Connects without waiting; the socket is non-blocking. *ret_fd is the caller's. -ECONNREFUSED nobody listens; -EAGAIN

@@ -17,7 +17,7 @@ def test_boots_and_is_set_up(mill: Machine, capsys: pytest.CaptureFixture[str]) 
     with capsys.disabled():
         print(f"\n{mill.out('systemctl --version | head -n 1')}: booted in {mill.boot_seconds:.1f} s")
     assert mill.out("systemctl is-system-running") == "running"
-    for unit in (*WORKERS, "pgmill-api.service", "pgmill-api.socket", "pgmill.target", "pgmill-prune.timer"):
+    for unit in (*WORKERS, "pgmill-worker@1.socket", "pgmill-api.service", "pgmill-api.socket", "pgmill.target", "pgmill-prune.timer"):
         assert mill.show(unit, "ActiveState") == "active", unit
     assert mill.out("systemctl is-enabled pgmill.target pgmill-worker@1.service").split() == ["enabled"] * 2
     assert "schema 1 was ready already" in mill.journal("-u pgmill-migrate.service")
@@ -90,7 +90,7 @@ def test_unix_socket_is_for_its_group(mill: Machine) -> None:
     assert mill.out("stat -c '%U:%G %a' /run/pgmill/api.sock") == "root:pgmill 660"
     ask = "curl -sS -o /dev/null -w '%{http_code}' --unix-socket /run/pgmill/api.sock http://localhost/healthz"
     assert mill.out(ask, user="pgmill") == "200"
-    assert mill.run(ask, user="nobody", check=False).returncode != 0
+    assert mill.run(ask, user="daemon", check=False).returncode != 0
 
 
 def test_a_connection_starts_the_api(mill: Machine) -> None:
@@ -115,7 +115,9 @@ def test_the_journal_knows_a_task(mill: Machine) -> None:
     for name, status, said in (("say", "COMPLETED", "working"), ("fail", "FAILED", "broken")):
         id = submit(mill, name)
         wait(mill, id, status)
-        assert said in mill.journal(f"PGMILL_TASK={id}")
+        end = "Completed after" if status == "COMPLETED" else "Failed for good in"
+        story = eventually(lambda: (lines := mill.journal(f"PGMILL_TASK={id}").splitlines()) and len(lines) == 3 and lines)
+        assert story[0].startswith("Attempt 1 of ") and story[1] == said and story[2].startswith(end)
         assert mill.out(f"journalctl -q -o json --output-fields=PGMILL_NAME PGMILL_TASK={id} | head -n 1 "
                         "| jq -r .PGMILL_NAME") == name
 
