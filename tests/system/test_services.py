@@ -188,6 +188,8 @@ def test_a_drop_in_lets_handlers_see_homes(mill: Machine) -> None:
 @pytest.mark.parametrize("from_then, expression, expected", [
     # That night 02:30 does not exist: no tick.
     ("2027-03-27 12:00", "*-*-* 02:30", ["2027-03-29 00:30:00", "2027-03-30 00:30:00"]),
+    # The hour that is left out has no tick, and the next one is where it was.
+    ("2027-03-28 00:30", "*-*-* *:00", ["2027-03-28 01:00:00", "2027-03-28 02:00:00"]),
     # That night it is 02:30 twice: one tick.
     ("2027-10-30 12:00", "*-*-* 02:30", ["2027-10-31 00:30:00", "2027-11-01 01:30:00"]),
     # The hour that is repeated has one tick.
@@ -202,7 +204,7 @@ def test_ticks_at_daylight_saving_changes(mill: Machine, from_then: str, express
 
 def test_a_tick_counts_once_on_all_hosts(mill: Machine) -> None:
     for host in ("one", "two"):
-        drop_in(mill, f"pgmill-schedule@{host}.timer", "[Timer]", "OnCalendar=*:*:0/3")
+        drop_in(mill, f"pgmill-schedule@{host}.timer", "[Timer]", "OnCalendar=*:*:0/3 Europe/Berlin")
         drop_in(mill, f"pgmill-schedule@{host}.service", "[Service]", "ExecStart=",
                 "ExecStart=/usr/bin/pgmill submit --schedule=both --tags=tick say")
     timers = "pgmill-schedule@one.timer pgmill-schedule@two.timer"

@@ -116,3 +116,20 @@ def test_a_flood_of_tasks_does_not_fill_the_journal(mill: Mill, journal: Journal
             completed.add(entry.task[0])
         failed += entry.id == IDS["TASK_FAILED"]
     assert completed <= begun and len(begun) < 2000
+
+
+@pytest.mark.parametrize("id, statement", [
+    ("SCHEMA_TOO_OLD", "DELETE FROM pgmill.schema"),
+    ("SCHEMA_TOO_NEW", "INSERT INTO pgmill.schema (version, name) VALUES (9999, '9999-future')"),
+    ("DATABASE_LOST", ""),
+])
+def test_what_keeps_a_worker_from_its_database_has_an_id(mill: Mill, journal: Journal, id: str,  # noqa: F811
+                                                         statement: str) -> None:
+    options = [] if statement else ["--database", "host=/nonexistent"]
+    mill.db.execute(statement or "SELECT 1")
+    worker = mill.start("w", *options, before=journal.before, wait=False)
+    while (entry := journal.read()).id is None:
+        pass
+    assert (entry.id, entry.task) == (IDS[id], None)
+    if id == "SCHEMA_TOO_NEW":
+        worker.ready()

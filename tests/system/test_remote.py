@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""A database that another host seems to have: by TCP and TLS, at an address that is none of loopback's."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from support.process import eventually
+from system.conftest import ROOT, missing, output
+from system.machine import Machine, own_mounts
+
+ADDRESS = "192.0.2.1"  # RFC 5737
+URL = "host=db.example.test user=pgmill dbname=pgmill password=secret sslmode=verify-full sslrootcert=/etc/pgmill/ca.crt"
+
+
+@pytest.fixture(scope="module")
+def apart(deb: str) -> Iterator[Machine]:
+    if why := missing():
+        pytest.skip(why)
+    own_mounts()
+    machine = Machine(output(ROOT / "tests/system/root", "trixie"), "apart")
+    try:
+        machine.install(deb)
+        machine.run(f"""
+            ip addr add {ADDRESS}/32 dev lo
+            echo '{ADDRESS} db.example.test other.example.test' >>/etc/hosts
+            cd /etc/postgresql/*/main
+            openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=db.example.test \
+                -addext subjectAltName=DNS:db.example.test -keyout server.key -out server.crt 2>/dev/null
+            chown postgres server.key server.crt; chmod 600 server.key
+            install -m 644 server.crt /etc/pgmill/ca.crt
+            echo "listen_addresses = '{ADDRESS}'
+                  ssl_cert_file = '$PWD/server.crt'
+                  ssl_key_file = '$PWD/server.key'" >conf.d/apart.conf
+            echo 'hostssl pgmill pgmill {ADDRESS}/32 scram-sha-256' >>pg_hba.conf
+            systemctl restart 'postgresql@*.service'""")
+        machine.sql("CREATE ROLE pgmill LOGIN PASSWORD 'secret'", "postgres")
+        machine.sql("CREATE DATABASE pgmill OWNER pgmill", "postgres")
+        yield machine
+    finally:
+        machine.close()
+
+
+def test_setup_takes_a_database_elsewhere(apart: Machine) -> None:
+    refused = apart.run("pgmill setup --url '" + URL.replace("db.", "other.") + "'", check=False)
+    assert refused.returncode == 69 and "does not match host name" in refused.stderr
+    said = apart.out(f"pgmill setup --url '{URL}'")
+    assert "the server is who it says" in said and "pgmill is ready" in said
+    assert "database.conf: written: workers may reach other hosts" in said
+    assert apart.out("stat -c '%U:%G %a' /etc/pgmill/pgmill.conf") == "root:pgmill 640"
+    again = apart.out("pgmill setup")
+    assert "pgmill.conf: was there" in again and "database.conf: was there" in again and "restarted" not in again
+
+
+def test_tasks_run_and_what_a_boot_needs_is_there(apart: Machine) -> None:
+    apart.write("/etc/pgmill/tasks.d/say.conf", '[Task]\nExec=/bin/echo "\\"elsewhere\\""\n')
+    apart.run("systemctl reload 'pgmill-worker@*.service'")
+    id = json.loads(apart.out("curl -sS localhost:8000/api/tasks/ -H 'Content-Type: application/json' "
+                              """-d '{"name": "say"}'"""))["id"]
+    assert eventually(lambda: apart.sql(f"SELECT status FROM pgmill.task WHERE id = '{id}'") == "COMPLETED", within=60)
+    used = "SELECT DISTINCT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'pgmill'"
+    assert apart.sql(used) == "t"
+    for unit in ("pgmill-api", "pgmill-worker@1", "pgmill-migrate", "pgmill-prune", "pgmill-schedule@x"):
+        for what in ("After", "Wants"):
+            assert "network-online.target" in apart.show(f"{unit}.service", what).split(), unit
+        assert "postgresql.service" not in apart.show(f"{unit}.service", "Requires").split(), unit
+    assert apart.show("pgmill-worker@1.service", "IPAddressDeny") == ""
+    assert not [line for line in apart.out("pgmill doctor", user="pgmill").splitlines() if line.startswith("problem")]
