@@ -58,6 +58,22 @@ SELECT q.name::text AS name FROM pgmill.queues q
 UNION SELECT t.queue FROM pgmill.tallies t WHERE t.queue <> ''
 UNION SELECT unnest(w.queues) FROM pgmill.workers w JOIN pgmill.heartbeats h ON h.worker = w.id AND NOT h.dead;
 
+-- Queues where tasks wait and that no living worker serves, 1,000 at most. Asked every second: of queues that are served
+-- no task is looked at.
+CREATE OR REPLACE FUNCTION pgmill.unserved_queues() RETURNS text[]
+LANGUAGE sql STABLE AS $$
+  WITH served AS MATERIALIZED (
+    SELECT DISTINCT unnest(w.queues) AS name
+    FROM pgmill.workers w JOIN pgmill.heartbeats h ON h.worker = w.id AND NOT h.dead
+    WHERE NOT EXISTS (SELECT FROM pgmill.suspects() s WHERE s.worker = w.id)
+  ), other AS MATERIALIZED (
+    SELECT n.name FROM pgmill.queue_names n WHERE NOT EXISTS (SELECT FROM served s WHERE s.name = n.name)
+    ORDER BY n.name LIMIT 1000
+  )
+  SELECT coalesce(array_agg(o.name ORDER BY o.name), '{}')
+  FROM other o CROSS JOIN LATERAL (SELECT FROM pgmill.tasks t WHERE t.ready AND t.queue = o.name LIMIT 1) t
+$$;
+
 -- The state of one queue, or of the first 1,000 by name.
 CREATE OR REPLACE FUNCTION pgmill.queue_states(only_name text DEFAULT NULL)
 RETURNS TABLE (name text, paused boolean, max_running int, submitted bigint, completed bigint, failed bigint,

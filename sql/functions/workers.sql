@@ -194,24 +194,6 @@ LANGUAGE sql STABLE AS $$
      AND NOT EXISTS (SELECT FROM pgmill.suspects())
 $$;
 
--- Queues where tasks wait and that no living worker serves, 1,000 at most: one look into the index for each queue.
-CREATE OR REPLACE FUNCTION pgmill.unserved_queues() RETURNS text[]
-LANGUAGE sql STABLE AS $$
-  WITH RECURSIVE q (name) AS (
-    (SELECT t.queue::text FROM pgmill.tasks t WHERE t.ready ORDER BY t.queue LIMIT 1)
-    UNION ALL
-    SELECT (SELECT t.queue::text FROM pgmill.tasks t WHERE t.ready AND t.queue > q.name ORDER BY t.queue LIMIT 1)
-    FROM q WHERE q.name IS NOT NULL
-  ), served AS MATERIALIZED (
-    SELECT DISTINCT unnest(w.queues) AS name
-    FROM pgmill.workers w JOIN pgmill.heartbeats h ON h.worker = w.id AND NOT h.dead
-    WHERE NOT EXISTS (SELECT FROM pgmill.suspects() s WHERE s.worker = w.id)
-  )
-  SELECT coalesce(array_agg(w.name ORDER BY w.name), '{}')
-  FROM (SELECT q.name FROM q WHERE q.name IS NOT NULL LIMIT 1000) w
-  WHERE NOT EXISTS (SELECT FROM served s WHERE s.name = w.name)
-$$;
-
 -- This session is told of the worker's new tasks. A function, because LISTEN takes no parameter.
 CREATE OR REPLACE FUNCTION pgmill.listen(worker uuid) RETURNS void
 LANGUAGE plpgsql VOLATILE AS $$

@@ -252,10 +252,13 @@ static void on_log(const LogTask *task, int level, const char *text, size_t len,
     _cleanup_(buf_done) Buf b = {};
     char at[TIME_TEXT_SIZE];
 
-    buf_printf(&b, "{\"at\": \"%s\", \"task\": \"%s\", \"attempt\": %u, \"level\": %d",
-        time_format(time_now(), at), task->id, task->attempt, level);
+    buf_printf(&b, "{\"at\": \"%s\", \"level\": %d", time_format(time_now(), at), level);
     add_member(&b, "name", task->name);
-    add_member(&b, "queue", task->queue);
+    add_member(&b, "task", task->id); /* null: of a program that has many */
+    if (task->id) {
+        add_member(&b, "queue", task->queue);
+        buf_printf(&b, ", \"attempt\": %u", task->attempt);
+    }
     buf_puts(&b, ", \"message\": ");
     json_write_string(&b, text, len);
     buf_puts(&b, "}\n");

@@ -102,6 +102,21 @@ def test_the_log_is_read_as_it_comes(mill: Mill, start: Callable[..., Process], 
     assert {(line["task"], line["name"], line["queue"], line["attempt"]) for line in lines} == {(str(id), "t", "default", 1)}
 
 
+def test_lines_of_a_co_process_have_no_task(mill: Mill, start: Callable[..., Process], peer: Callable[[], Peer],
+                                            folder: pathlib.Path) -> None:
+    program = folder / "co"
+    program.write_text("#!/bin/sh\necho ready >&2\nexec cat >/dev/null\n")
+    program.chmod(0o755)
+    mill.conf("co", Mode="stream", Exec=str(program))
+    start()
+    me = peer()
+    me.ask("log")
+    mill.submit("co")
+    while (line := me.hear())["message"] != "ready":
+        assert line["task"]
+    assert line.pop("at") and line == {"level": 6, "name": "co", "task": None, "message": "ready"}
+
+
 def test_a_slow_reader_loses_lines_and_is_told_how_many(mill: Mill, start: Callable[..., Process],
                                                         peer: Callable[[], Peer]) -> None:
     mill.handler("t", "seq 1 20000 >&2; echo done", LogRateLimitBurst="infinity")
