@@ -76,6 +76,7 @@ int main(int argc, char *argv[]) {
                     return EX_OK;
                 }
             int status = verbs[i]->run(argc - 1, argv + 1);
+            log_close();
             if (fflush(stdout) != 0 || ferror(stdout)) {
                 (void) log_error_errno(-errno, "Cannot write to standard output: %m");
                 return status == EX_OK ? EX_IOERR : status;

@@ -20,6 +20,8 @@
 #define BACKLOG_MAX    ((size_t) 1024 * 1024)
 #define RETRY_FIRST    (10 * USEC_PER_MSEC)
 #define RETRY_MAX      USEC_PER_SEC
+#define CLOSE_USEC     (2 * USEC_PER_MSEC) /* between tries to hand over the rest … */
+#define CLOSE_TRIES    1000                /* … at the end of the process */
 
 static int journal_fd = -EBADF;
 static int stderr_fd = STDERR_FILENO;
@@ -217,19 +219,30 @@ static void log_format(int level, const char *id, const LogTask *task, const cha
     log_line(&(Line){ level, id, task, text, n < 0 ? 0 : MIN((size_t) n, sizeof(text) - 1) });
 }
 
-static int on_retry(_unused_ sd_event_source *s, _unused_ uint64_t usec, _unused_ void *userdata) {
+static void tell_dropped(void) {
     char text[80];
 
+    if (dropped == 0)
+        return;
+    int n = snprintf(
+        text, sizeof(text), "%" PRIu64 " lines were dropped, which the log did not take in time", dropped);
+    dropped = 0;
+    log_line(&(Line){ LOG_WARNING, NULL, NULL, text, (size_t) n });
+}
+
+static int on_retry(_unused_ sd_event_source *s, _unused_ uint64_t usec, _unused_ void *userdata) {
     retry_usec = MIN(retry_usec * 2, RETRY_MAX);
     if (!backlog_flush())
         return timer_start(retry_timer, retry_usec);
-    if (dropped > 0) {
-        int n = snprintf(text, sizeof(text),
-            "%" PRIu64 " lines were dropped, which the log did not take in time", dropped);
-        dropped = 0;
-        log_line(&(Line){ LOG_WARNING, NULL, NULL, text, (size_t) n });
-    }
+    tell_dropped();
     return 0;
+}
+
+void log_close(void) {
+    for (unsigned i = 0; !backlog_flush() && i < CLOSE_TRIES; i++)
+        (void) usleep(CLOSE_USEC);
+    if (backlog.len == 0)
+        tell_dropped();
 }
 
 /* That a pipe or terminal is not to be waited for is a flag of an open file that others share, so this opens one of

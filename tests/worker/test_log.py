@@ -3,6 +3,7 @@
 
 import os
 import pathlib
+import signal
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -128,6 +129,20 @@ def test_a_journal_that_takes_nothing_holds_nobody_up(mill: Mill, journal: Journ
     assert entry.priority == 4 and 0 < received < 20001
     # With its beginning; its end may come later.
     assert int(entry.message.split()[0]) + received in (20001, 20002)
+
+
+def test_what_the_journal_has_not_taken_yet_comes_before_the_end(mill: Mill, journal: Journal) -> None:
+    mill.handler("t", "seq 1 1000 >&2; echo done", LogRateLimitBurst="infinity")
+    worker = mill.start(before=journal.before)
+    mill.ended(mill.submit("t"))
+    worker.signal(signal.SIGTERM)
+    worker.wait_message("STOPPING=1")
+    eventually(lambda: mill.db.execute("SELECT ended_at FROM pgmill.workers").fetchone()[0])
+    lines = []
+    while (entry := journal.read()).message != "Drained; nothing of this worker is left":
+        lines.append(entry.message)
+    assert [line for line in lines if line.isdigit()] == [str(i) for i in range(1, 1001)]
+    assert worker.wait() == 0
 
 
 def test_a_standard_error_that_nobody_reads_holds_nobody_up(mill: Mill, folder: pathlib.Path) -> None:
