@@ -21,6 +21,7 @@ CREATE TABLE pgmill.tasks (
   finished_at  timestamptz,
   paused_at    timestamptz,                     -- flag: to be paused since; survives rescue and drain
   frozen_at    timestamptz,                     -- it runs, and its worker has let it stand still since
+  frozen_seconds real NOT NULL DEFAULT 0,       -- it stood still before that, in this attempt
   cancel_at    timestamptz,                     -- flag: cancel asked for at
   timeout      interval CHECK (timeout > interval '0' AND timeout <= interval '366 days'),  -- NULL: the handler's
   priority     pgmill.priority NOT NULL,

@@ -63,7 +63,8 @@ BEGIN
            CASE WHEN g.outcome = 'returned' THEN t.memory_peak ELSE g.memory_peak END AS memory_peak,
            clock_timestamp() + make_interval(secs => g.delay) AS again_at,
            CASE WHEN g.outcome <> 'returned' THEN extract(epoch FROM t.started_at - t.due_at)::float8 END AS wait,
-           CASE WHEN g.outcome <> 'returned' THEN extract(epoch FROM clock_timestamp() - t.started_at)::float8 END AS run
+           CASE WHEN g.outcome <> 'returned' THEN  -- less what it stood still
+             extract(epoch FROM coalesce(t.frozen_at, clock_timestamp()) - t.started_at)::float8 - t.frozen_seconds END AS run
     FROM given g JOIN pgmill.tasks t
       ON t.id = g.id AND t.claim_no = g.claim_no AND t.worker = end_runs.worker AND t.state = 'running'
     ORDER BY t.id
@@ -79,12 +80,13 @@ BEGIN
       started_at  = CASE WHEN l.unblamed AND t.attempt = 1 AND l.again_at IS NULL THEN NULL ELSE t.started_at END,
       finished_at = CASE WHEN l.state <> 'ready' THEN clock_timestamp() END,
       frozen_at   = NULL,
+      frozen_seconds = 0,
       cpu_usec    = l.cpu_usec,
       memory_peak = l.memory_peak,
       result      = l.result::jsonb,
       errors      = CASE WHEN l.error IS NULL OR NOT l.erred THEN t.errors ELSE pgmill.errors_add(t.errors, jsonb_build_object(
                       'attempt', t.attempt, 'worker', t.worker, 'started_at', pgmill.rfc3339(t.started_at),
-                      'at', pgmill.rfc3339(clock_timestamp())) || l.error) END,
+                      'at', pgmill.rfc3339(clock_timestamp()), 'run_seconds', round(l.run::numeric, 3)) || l.error) END,
       log         = CASE WHEN l.error ? 'stderr' IS NOT TRUE THEN t.log WHEN NOT l.erred THEN l.error ->> 'stderr' END
     FROM locked l WHERE t.id = l.id
     RETURNING t.id, t.queue, l.state, l.outcome, l.wait, l.run,
@@ -130,9 +132,22 @@ BEGIN
 END
 $$;
 
+-- These were given back: whichever of them may run now, as many of those who sleep are told, as of new ones.
+CREATE OR REPLACE FUNCTION pgmill.wake_returned(ids uuid[]) RETURNS void
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  IF EXISTS (SELECT FROM pgmill.sleepers) THEN
+    PERFORM pgmill.wake(array_agg(t.queue::text), array_agg(t.name::text), '{}')
+    FROM pgmill.tasks t
+    WHERE t.id = ANY (ids) AND t.ready AND t.due_at < clock_timestamp() + interval '1 second'
+    HAVING count(*) > 0;
+  END IF;
+END
+$$;
+
 -- One turn of a worker: end what ended and give a sign of life, in one durable transaction. Its commit proves
 -- every claim that this session made before. Programs of all tasks held may have begun after it: they count as
--- started, but for the `waiting` ones that are named as not begun.
+-- started.
 CREATE OR REPLACE FUNCTION pgmill.finish(
   worker uuid, ids uuid[], claim_nos bigint[], outcomes text[], results text[], errors text[], delays float8[],
   cpu_usecs bigint[] DEFAULT '{}', memory_peaks bigint[] DEFAULT '{}'
@@ -172,6 +187,9 @@ BEGIN
   PERFORM pgmill.tell(gone || fresh);
   IF cardinality(gone) > 0 THEN
     PERFORM pgmill.wake_limited(gone);
+    IF outcomes && '{retry,deferred,returned}' THEN
+      PERFORM pgmill.wake_returned(gone);
+    END IF;
   END IF;
   RETURN QUERY
     SELECT u, CASE WHEN u = ANY (gone) THEN 'done' WHEN u = ANY (again) THEN 'locked' ELSE 'refused' END
@@ -213,6 +231,9 @@ BEGIN
   ), written AS (
     UPDATE pgmill.tasks t
     SET frozen_at = CASE WHEN l.state = 'frozen' THEN coalesce(t.frozen_at, clock_timestamp()) END,
+        frozen_seconds = t.frozen_seconds
+          + CASE WHEN l.state = 'frozen' OR NOT l.was_frozen THEN 0
+                 ELSE extract(epoch FROM clock_timestamp() - t.frozen_at) END,
         paused_at = CASE WHEN l.state <> 'unable' THEN t.paused_at END
     FROM locked l WHERE t.id = l.id
     RETURNING t.id, t.queue, (t.frozen_at IS NOT NULL)::int - l.was_frozen::int AS paused

@@ -90,6 +90,12 @@ BEGIN
 END
 $$;
 
+-- The worker has read its handler files again: these are the names it takes now. It says anew when it sleeps.
+CREATE OR REPLACE FUNCTION pgmill.serve(worker uuid, names text[]) RETURNS void
+LANGUAGE sql VOLATILE AS $$
+  UPDATE pgmill.workers w SET names = serve.names WHERE w.id = serve.worker
+$$;
+
 -- A quiet worker finishes what it has and takes nothing new.
 CREATE OR REPLACE FUNCTION pgmill.is_quiet(worker uuid) RETURNS boolean
 LANGUAGE sql STABLE AS $$
@@ -172,8 +178,9 @@ BEGIN
   INSERT INTO pgmill.tallies (queue, rescued)
   SELECT (SELECT t.queue FROM pgmill.tasks t WHERE t.id = u), count(*) FROM unnest(moved) u GROUP BY 1;
   PERFORM pgmill.tell(moved);
+  DELETE FROM pgmill.sleepers s WHERE s.worker = rescue.worker;  -- a call to it would be lost
+  PERFORM pgmill.wake_returned(moved);
   IF left_over = 0 THEN
-    DELETE FROM pgmill.sleepers s WHERE s.worker = rescue.worker;
     DELETE FROM pgmill.heartbeats h WHERE h.worker = rescue.worker;
     UPDATE pgmill.workers SET ended_at = clock_timestamp() WHERE id = rescue.worker;
   END IF;

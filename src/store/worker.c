@@ -242,6 +242,17 @@ int worker_listen(Db *db, Id worker, DbCallback callback, void *userdata) {
     return db_call(db, &statement, (const char *[]){ ID_TEXT(worker) }, callback, userdata);
 }
 
+int worker_serve(Db *db, const WorkerInfo *w, DbCallback callback, void *userdata) {
+    static const DbStatement statement = {
+        .name = "serve", .sql = "SELECT pgmill.serve($1, $2)", .params = 2
+    };
+    _cleanup_(buf_done) Buf names = {};
+
+    list_literal(&names, w->names);
+    const char *params[] = { ID_TEXT(w->id), array_literal(&names) };
+    return buf_error(&names) < 0 ? -ENOMEM : db_call(db, &statement, params, callback, userdata);
+}
+
 int worker_count(Db *db, DbCallback callback, void *userdata) {
     static const DbStatement statement = {
         .name = "worker_count", .sql = "SELECT count(*) FROM pgmill.heartbeats WHERE NOT dead", .params = 0

@@ -116,6 +116,9 @@ int worker_sleep(Db *db, const WorkerInfo *w, DbCallback callback, void *userdat
 int worker_awake(Db *db, Id worker);
 int worker_listen(Db *db, Id worker, DbCallback callback, void *userdata);
 
+/* The names it takes now, whatever room it has for them. A group of its own. */
+int worker_serve(Db *db, const WorkerInfo *w, DbCallback callback, void *userdata);
+
 /* One row: how many workers live. */
 int worker_count(Db *db, DbCallback callback, void *userdata);
 

@@ -57,6 +57,7 @@ struct Worker {
     bool claim_alone;  /* the claim under way is not followed by a finish */
     bool expect;       /* a claim will probably find something: send the finish right behind it */
     bool listed;       /* in pgmill.sleepers */
+    bool named;        /* its row lists the names of its handlers */
     bool beat_wanted;
     bool report_wanted;   /* a run said something of itself */
     uint64_t reported;    /* CLOCK_BOOTTIME of the last report */
@@ -105,6 +106,7 @@ int turn_init(Worker *w);
 void turn_done(Worker *w);
 void turn_want(Worker *w, bool claim);          /* soon; claim: look for tasks too */
 void turn_notified(Worker *w);                  /* of new tasks */
+void turn_reloaded(Worker *w);                  /* other handlers, other names */
 void turn_registered(Worker *w, uint64_t sent); /* a heartbeat row was written by a call sent at that time */
 void turn_session_up(Worker *w);
 void turn_session_lost(Worker *w);

@@ -440,6 +440,10 @@ static int turn(Worker *w) {
     int r = w->obey_wanted ? orders_obeyed(w) : 0;
     QueueScan *q;
 
+    if (r >= 0 && !w->named && !w->draining) {
+        w->named = true; /* a lost answer is a lost session */
+        r = worker_serve(w->db, &w->info, NULL, NULL);
+    }
     if (r >= 0 && report_due(w))
         r = report_send(w);
     if (r >= 0 && orders_due(w))
@@ -484,8 +488,15 @@ void turn_notified(Worker *w) {
     turn_want(w, true);
 }
 
+void turn_reloaded(Worker *w) {
+    w->named = w->listed = false;
+    scan_all_from_start(w); /* a position may have passed tasks of a name that is new */
+    turn_notified(w);
+}
+
 void turn_registered(Worker *w, uint64_t sent) {
     w->proven = sent;
+    w->named = true;
     fence_set(w);
 }
 
@@ -498,7 +509,7 @@ void turn_session_up(Worker *w) {
 }
 
 void turn_session_lost(Worker *w) {
-    w->in_turn = false;
+    w->in_turn = w->named = false;
     forget_unproven(w);
 }
 

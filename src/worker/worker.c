@@ -16,6 +16,7 @@
 #include "worker/stream.h"
 
 #define DRAIN_TICK_USEC  (2 * USEC_PER_SEC)
+#define EXTEND_USEC      (15 * USEC_PER_SEC) /* a loop that is late must not end what a watchdog would let live */
 #define LEAVE_LIMIT_USEC (10 * USEC_PER_SEC) /* after the last program's end: to write what became of it */
 
 typedef struct Drain {
@@ -59,7 +60,7 @@ static int on_reload(
         log_info("Read %zu handlers", w->handlers.n);
     if (w->said_ready)
         service_reloaded();
-    turn_notified(w);
+    turn_reloaded(w);
     return 0;
 }
 
@@ -102,7 +103,7 @@ static int on_drain_tick(sd_event_source *s, _unused_ uint64_t usec, void *userd
         stream_kill_closing();
     }
     worker_turn_over(w);
-    service_extend_timeout(2 * DRAIN_TICK_USEC);
+    service_extend_timeout(EXTEND_USEC); /* so that DrainSec= counts, and not TimeoutStopSec= */
     return timer_start(s, MIN(DRAIN_TICK_USEC, now < drain.until ? drain.until - now : DRAIN_TICK_USEC));
 }
 
@@ -116,6 +117,9 @@ void worker_drain(Worker *w) {
     turn_return_idle(w);
     (void) use_handlers(w, &(Handlers){}); /* the last run of each ends it, and with it a co-process */
     w->claim_wanted = false;
+    if (w->session && w->listed)
+        (void) worker_awake(w->db, w->info.id); /* what it gives back is for others to be told of */
+    w->listed = false;
     turn_status(w);
     turn_want(w, false);
     (void) timer_start(w->drain_timer, 0);

@@ -98,6 +98,7 @@ def test_every_blamed_attempt_leaves_an_error(mill: Mill) -> None:
         worker.finish(End(claim, "retry", error=f'{{"error": "exit status {code}", "exit_status": {code}}}', delay=0))
     task = mill.task(claim.id)
     assert (task.status, task.error) == ("FAILED", "exit status 4")
+    assert all(error.pop("run_seconds") > 0 for error in task.errors)
     times = [error.pop(key) for error in task.errors for key in ("started_at", "at")]
     assert task.errors == [
         {"attempt": 1, "worker": str(worker.id), "error": "exit status 3", "exit_status": 3},

@@ -257,3 +257,22 @@ def test_a_shell_that_counts_to_sixty_stands_still_at_twenty(held: Mill, start_a
     assert (task["status"], task["result"], task["attempt"]) == ("COMPLETED", sum(range(61)), 1)
     assert held.runs() == [str(i) for i in range(1, 61)]
     assert task["cpu_usec"] > 0 and not marked(id)
+
+
+def test_time_that_it_stood_still_is_no_time_that_it_ran(held: Mill) -> None:
+    held.handler("t", "until [ -e $J ]; do sleep 0.02; done; exit 65")
+    held.start()
+    id = held.submit("t")
+    held.until(id, "RUNNING")
+    for _ in range(2):
+        held.db.execute("SELECT pgmill.pause(%s)", [id])
+        held.until(id, "PAUSED")
+        held.db.execute("SELECT pg_sleep(1)")
+        held.db.execute("SELECT pgmill.resume(%s)", [id])
+        held.until(id, "RUNNING")
+    held.journal.touch()
+    task = held.ended(id, "FAILED")
+    whole = (task["finished_at"] - task["started_at"]).total_seconds()
+    ran = held.db.execute("SELECT run_seconds FROM pgmill.tally WHERE queue = 'default'").fetchone()[0]
+    assert 0 < ran < whole - 1.9
+    assert task["errors"][0]["run_seconds"] == pytest.approx(ran, abs=0.01)
