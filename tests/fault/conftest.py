@@ -24,4 +24,4 @@ def kills(request: pytest.FixtureRequest) -> int:
 def dice(request: pytest.FixtureRequest) -> Iterator[random.Random]:
     seed = request.config.getoption("--seed")
     print(f"--seed {seed}")
-    yield random.Random(seed)
+    yield random.Random(f"{seed} {request.node.name}")
