@@ -7,19 +7,16 @@ from collections.abc import Iterator
 import pytest
 
 from support.process import eventually
-from system.conftest import ROOT, missing, output
-from system.machine import Machine, own_mounts
+from system.conftest import root_of
+from system.machine import Machine
 
 ADDRESS = "192.0.2.1"  # RFC 5737
 URL = "host=db.example.test user=pgmill dbname=pgmill password=secret sslmode=verify-full sslrootcert=/etc/pgmill/ca.crt"
 
 
 @pytest.fixture(scope="module")
-def apart(deb: str) -> Iterator[Machine]:
-    if why := missing():
-        pytest.skip(why)
-    own_mounts()
-    machine = Machine(output(ROOT / "tests/system/root", "trixie"), "apart")
+def apart(deb: str, containers: None) -> Iterator[Machine]:
+    machine = Machine(root_of("trixie"), "apart")
     try:
         machine.install(deb)
         machine.run(f"""
