@@ -43,9 +43,9 @@ once() {
     stamp=$({ echo "$static $web"; cd "$root"; tree | sort -z | xargs -0 sha256sum 2>/dev/null || true; } | sha256sum)
     [[ $(cat "$1/stamp" 2>/dev/null) != "$stamp" ]] || return 0
     (
-        work=$(mktemp -d)
-        trap 'rm -rf "$work"' EXIT
-        make_package "$1" "$work"
+        scratch=$(mktemp -d)
+        trap 'rm -rf "$scratch"' EXIT
+        make_package "$1" "$scratch"
         echo "$stamp" >"$1/stamp"
     ) >&2
 }

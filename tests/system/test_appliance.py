@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""The appliance: booted by its own commands, as a portable service of another host, and as an OCI image."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+from system.conftest import ROOT, root_of
+from system.machine import Machine, Network
+
+pytestmark = pytest.mark.xdist_group("two")
+HERE = ROOT / "packaging/appliance"
+
+
+class Appliance:
+    """Its commands, on a host whose network nobody else is in."""
+
+    def __init__(self, folder: pathlib.Path, deb: str) -> None:
+        self.network = Network()
+        subprocess.run([*self.network.enter, "ip", "link", "set", "lo", "up"], check=True)
+        self.environment = os.environ | {"PGMILL_APPLIANCE": str(folder), "PGMILL_DEB": deb, "PGMILL_PORT": "8123"}
+        self.root = folder / "root"
+
+    def run(self, *command: str | pathlib.Path) -> str:
+        done = subprocess.run([*self.network.enter, *command], env=self.environment, text=True, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=300)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout.strip()
+
+    def task(self) -> str:
+        return json.loads(self.run("curl", "-fsS", "localhost:8123/api/tasks/", "-H", "Content-Type: application/json",
+                                   "-d", '{"name": "example_task", "payload": [1]}'))["id"]
+
+    def status(self, id: str) -> str:
+        return json.loads(self.run("curl", "-fsS", f"localhost:8123/api/tasks/{id}?wait=30"))["status"]
+
+
+@pytest.fixture(scope="module")
+def appliance(containers: None, deb: str) -> Iterator[Appliance]:
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="pgm-appliance-", dir="/var/tmp"))
+    appliance = Appliance(folder, deb)
+    appliance.run(HERE / "build")
+    yield appliance
+    appliance.run(HERE / "down")
+    appliance.network.close()
+    shutil.rmtree(folder)
+
+
+def test_its_data_survive_building_it_anew(appliance: Appliance) -> None:
+    assert "http://localhost:8123 answers" in appliance.run(HERE / "up")
+    first = appliance.task()
+    assert appliance.status(first) == "COMPLETED"
+    assert appliance.run(HERE / "shell", "systemctl", "is-system-running", "--wait") == "running"
+    assert "17." in appliance.run(HERE / "shell", "psql", "--version")
+    assert "Serving 127.0.0.1:8123" in appliance.run(HERE / "logs")
+    assert first in appliance.run(HERE / "logs", "-q", "-o", "cat", "-F", "PGMILL_TASK")
+    appliance.run(HERE / "down")
+    appliance.run(HERE / "build")
+    appliance.run(HERE / "up")
+    assert appliance.status(first) == "COMPLETED" and appliance.status(appliance.task()) == "COMPLETED"
+    appliance.run(HERE / "down")
+
+
+def test_another_host_attaches_it_as_a_portable_service(appliance: Appliance) -> None:
+    """Not started: within a container, systemd cannot mount what services with a root of their own see in /run/host."""
+    machine = Machine(root_of("trixie"), "portable", None, f"--bind-ro={appliance.root}:/var/lib/portables/pgmill")
+    try:
+        assert machine.run("test -e /usr/bin/pgmill", check=False).returncode == 1
+        machine.run("/var/lib/portables/pgmill/usr/bin/pgmill setup --database-only")
+        machine.run("portablectl attach --profile=trusted /var/lib/portables/pgmill pgmill")
+        for unit in "pgmill-worker@1.service", "pgmill-api.service":
+            assert machine.show(unit, "LoadState") == "loaded"
+            assert machine.show(unit, "RootDirectory") == "/var/lib/portables/pgmill"
+        machine.run("portablectl detach pgmill")
+        assert machine.show("pgmill-api.service", "LoadState") == "not-found"
+    finally:
+        machine.close()
+
+
+def test_is_an_oci_image_whose_entry_point_is_pgmill(appliance: Appliance, tmp_path: pathlib.Path) -> None:
+    image = appliance.run(HERE / "build", "oci")
+    config = json.loads(appliance.run("skopeo", "inspect", "--config", f"oci-archive:{image}"))["config"]
+    assert (config["User"], config["Entrypoint"], config["Cmd"]) == ("pgmill", ["/usr/bin/pgmill"], ["api"])
+    (tmp_path / "layout").mkdir()
+    appliance.run("tar", "-x", "-C", tmp_path / "layout", "-f", image)
+    appliance.run("umoci", "unpack", "--image", f"{tmp_path}/layout:latest", tmp_path / "bundle")
+    assert "pgmill 0.1" in appliance.run("chroot", tmp_path / "bundle/rootfs", *config["Entrypoint"], "version")
+    shutil.rmtree(tmp_path / "bundle")
