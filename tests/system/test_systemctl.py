@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: MIT
+"""What systemctl does to workers, and what is said of settings that systemd or pgmill cannot use."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from support.process import eventually
+from system.machine import Machine
+from system.test_services import drop_in, submit, task, wait
+
+MANY = [f"pgmill-worker@{number}.service" for number in range(1, 9)]
+
+
+@pytest.fixture
+def mail(mill: Machine) -> Iterator[str]:
+    """A worker with a queue of its own."""
+    mill.write("/etc/pgmill/worker@mail.conf", "PGMILL_QUEUES=mail\nPGMILL_CONCURRENCY=8\n")
+    mill.write("/etc/pgmill/tasks.d/nap.conf", "[Task]\nExec=/bin/sleep 2\n")
+    mill.run("systemctl restart pgmill-worker@mail.service")
+    yield "pgmill-worker@mail.service"
+    mill.run("systemctl stop pgmill-worker@mail.service pgmill-worker@mail.socket")
+
+
+def test_eight_workers_start_at_once(mill: Machine) -> None:
+    mill.run(f"systemctl start {' '.join(MANY)}")
+    assert [mill.show(unit, "ActiveState") for unit in MANY] == ["active"] * 8
+    listed = [json.loads(line) for line in mill.out("pgmill workers --json", user="pgmill").splitlines()]
+    assert {worker["instance"] for worker in listed if worker["status"] == "ACTIVE"} >= set("12345678")
+    mill.run(f"systemctl stop {' '.join(MANY[2:])}")
+    assert [mill.show(unit, "ActiveState") for unit in MANY[2:]] == ["inactive"] * 6
+
+
+def test_stop_drains_and_loses_nothing(mill: Machine, mail: str) -> None:
+    mill.sql("SELECT count(pgmill.submit('nap', queue => 'mail', tags => '{drain}')) FROM generate_series(1, 20)")
+    count = "SELECT count(*) FROM pgmill.task WHERE tags = '{drain}' AND "
+    eventually(lambda: mill.sql(count + "status = 'RUNNING'") == "8")
+    mill.run(f"systemctl stop {mail}")
+    # What ran has ended well; what did not run waits, and was not tried.
+    assert mill.sql(count + "status = 'RUNNING'") == "0" and int(mill.sql(count + "status = 'COMPLETED'")) >= 8
+    assert mill.sql(count + "attempt > 1") == "0"
+    mill.run(f"systemctl start {mail}")
+    eventually(lambda: mill.sql(count + "status = 'COMPLETED' AND attempt = 1") == "20", within=60)
+
+
+def test_a_frozen_worker_goes_on_when_thawed(mill: Machine, mail: str) -> None:
+    id = submit(mill, "nap", "--queue=mail")
+    eventually(lambda: task(mill, id)["status"] == "RUNNING")
+    mill.run(f"systemctl freeze {mail}")
+    try:
+        assert mill.show(mail, "FreezerState") == "frozen"
+        assert wait(mill, submit(mill, "say"), "COMPLETED")
+        assert task(mill, id)["status"] == "RUNNING"
+    finally:
+        mill.run(f"systemctl thaw {mail}")
+    assert mill.show(mail, "FreezerState") == "running"
+    assert wait(mill, id, "COMPLETED")
+    assert wait(mill, submit(mill, "say", "--queue=mail"), "COMPLETED")
+
+
+def test_kill_of_all_ends_programs_and_their_tasks_run_again(mill: Machine, mail: str) -> None:
+    id = submit(mill, "nap", "--queue=mail")
+    eventually(lambda: task(mill, id)["status"] == "RUNNING")
+    mill.run(f"systemctl kill --signal=KILL {mail}")
+    done = wait(mill, id, "COMPLETED")
+    assert done["attempt"] == 2 and mill.show(mail, "ActiveState") == "active"
+    # SIGTERM: it drains and, since somebody wanted it to end, stays away.
+    mill.run(f"systemctl kill --kill-whom=main {mail}")
+    eventually(lambda: mill.show(mail, "ActiveState") == "inactive")
+
+
+@pytest.mark.parametrize("lines, status, said", [
+    ("LoadCredential=tokens:/etc/pgmill/none", 243, "Failed to set up credentials"),
+    ("User=nosuch", 217, "Failed to determine user credentials"),
+    ("ReadWritePaths=/nosuch", 226, "/nosuch"),
+    ("ExecStart=\nExecStart=/usr/bin/pgmill worker %i --nosuch", 64, "nosuch"),
+    ("Environment=PGMILL_CONCURRENCY=many", 78, 'PGMILL_CONCURRENCY: "many" must be a number from 1 to 1000'),
+])
+def test_a_broken_override_is_said_and_not_tried_again(mill: Machine, lines: str, status: int, said: str) -> None:
+    unit = "pgmill-worker@broken.service"
+    drop_in(mill, unit, "[Service]", lines)
+    assert mill.run(f"systemctl start {unit}", check=False).returncode == 1
+    assert (mill.show(unit, "ExecMainStatus"), mill.show(unit, "NRestarts")) == (str(status), "0")
+    assert mill.show(unit, "ActiveState") == "failed"
+    assert said in mill.journal(f"-u {unit}")
+    mill.run(f"systemctl stop pgmill-worker@broken.socket; systemctl reset-failed {unit}; rm -r /etc/systemd/system/{unit}.d; "
+             "systemctl daemon-reload")
+
+
+def test_a_folder_in_run_that_is_read_only(mill: Machine) -> None:
+    mill.run("mount --bind /run/pgmill /run/pgmill; mount -o remount,bind,ro /run/pgmill")
+    try:
+        assert mill.run("systemctl start pgmill-worker@read-only.service", check=False).returncode == 1
+        unit = "pgmill-worker@read-only.service"
+        assert (mill.show(unit, "ExecMainStatus"), mill.show(unit, "NRestarts")) == ("233", "0")
+        assert "special execution directory in /run: Read-only file system" in mill.journal(f"-u {unit}")
+    finally:
+        mill.run("umount /run/pgmill; systemctl stop pgmill-worker@read-only.socket; systemctl reset-failed")
+
+
+@pytest.mark.parametrize("name, said", [("-x", "-x: no such option"), ("a:b", "name"), ("l" * 101, "name")])
+def test_an_odd_instance_name_is_refused(mill: Machine, name: str, said: str) -> None:
+    unit = f"pgmill-worker@{name}.service"
+    assert mill.run(f"systemctl start -- {unit}", check=False).returncode == 1
+    assert (mill.show(f"-- {unit}", "ExecMainStatus"), mill.show(f"-- {unit}", "NRestarts")) == ("64", "0")
+    assert said in mill.journal(f"_SYSTEMD_UNIT={unit} + UNIT={unit}")
+    mill.run(f"systemctl stop -- pgmill-worker@{name}.socket", check=False)
+    mill.run("systemctl reset-failed")
+
+
+def test_no_database_is_said_and_waited_for(mill: Machine) -> None:
+    mill.write("/etc/pgmill/worker@away.conf", "PGMILL_DATABASE=host=/nosuch dbname=x\n")
+    mill.run("systemctl start --no-block pgmill-worker@away.service")
+    unit = "pgmill-worker@away.service"
+    eventually(lambda: "waiting for the database" in mill.show(unit, "StatusText"))
+    assert "/nosuch/.s.PGSQL.5432" in mill.journal(f"-u {unit}") and mill.show(unit, "ActiveState") == "activating"
+    mill.run(f"systemctl stop {unit} pgmill-worker@away.socket; rm /etc/pgmill/worker@away.conf")
+    done = mill.run("PGMILL_DATABASE='host=/nosuch dbname=x' pgmill list", check=False)
+    assert done.returncode == 69 and "Cannot connect to the database" in done.stderr
+
+
+def test_a_port_in_use_is_named(mill: Machine) -> None:
+    mill.run("systemctl stop pgmill-api.service pgmill-api.socket")
+    other = mill.start("systemd-socket-activate", "-l", "127.0.0.1:8000", "cat")
+    try:
+        eventually(lambda: mill.out("ss -Hltn 'sport = :8000'"))
+        assert mill.run("systemctl start pgmill-api.socket", check=False).returncode == 1
+        assert "127.0.0.1:8000" in mill.journal("-u pgmill-api.socket") and "in use" in mill.journal("-u pgmill-api.socket")
+        done = mill.run("pgmill api", check=False, user="pgmill")
+        assert done.returncode == 71 and "Cannot listen on 127.0.0.1:8000: Address already in use" in done.stderr
+    finally:
+        mill.run("pkill -x systemd-socket-")
+        other.wait(30)
+    mill.run("systemctl reset-failed; systemctl start pgmill-api.socket pgmill-api.service")
