@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What is given back is for others to be told of, and names that come and go with a reload."""
 
+import pathlib
 import signal
 import uuid
 from collections.abc import Callable
@@ -15,9 +16,9 @@ from .conftest import Mill
 
 def beside(mill: Mill, connect: Callable[..., psycopg.Connection]) -> tuple[Process, uuid.UUID, psycopg.Connection]:
     """A worker that runs a task, a second one that sleeps, and a session that hears what the second one is told."""
-    mill.handler("t", "exec sleep 1000")
+    mill.handler("t", "echo >>$J; exec sleep 1000")
     first, id = mill.start("first", "--grace", "3s"), mill.submit("t")
-    mill.until(id, "RUNNING")
+    eventually(mill.runs)  # RUNNING comes before
     mill.start("second", "--grace", "3s", "--queues", "default,other")
     query = "SELECT s.worker FROM pgmill.sleepers s JOIN pgmill.workers w ON w.id = s.worker WHERE instance = 'second'"
     worker = eventually(lambda: mill.db.execute(query).fetchone())[0]
@@ -69,11 +70,11 @@ def test_a_reload_tells_the_names_and_takes_new_ones_at_once(mill: Mill) -> None
 
 
 def test_a_drain_asks_for_time_as_long_as_it_takes(mill: Mill) -> None:
-    mill.handler("t", "until [ -e $J ]; do sleep 0.1; done")
+    mill.handler("t", "echo >>$J; until [ -e $J.go ]; do sleep 0.1; done")
     worker, id = mill.start("w", "--drain", "1h"), mill.submit("t")
-    mill.until(id, "RUNNING")
+    eventually(mill.runs)
     worker.signal(signal.SIGTERM)
     asked = "EXTEND_TIMEOUT_USEC=15000000"
     worker.wait_for(lambda: worker.messages.count(asked) >= 3, "third request for more time")
-    mill.journal.touch()
+    pathlib.Path(f"{mill.journal}.go").touch()
     assert worker.wait() == 0 and mill.show(id)["status"] == "COMPLETED"
