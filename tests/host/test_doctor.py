@@ -2,6 +2,7 @@
 """What "pgmill doctor" finds: one fault at a time, and the check that must tell of it."""
 
 import json
+import os
 import pathlib
 import socket
 import struct
@@ -26,11 +27,17 @@ class Doctor:
         (self.tasks / "t.conf").write_text(HARMLESS)
         (self.tasks / "t.conf").chmod(0o644)
         self.configuration = ""
+        self.prefix: list[str] = []
+        if os.geteuid() == 0:  # where pgmill is installed too: root's doctor would ask the database as its user
+            (folder / "passwd").write_text("".join(
+                line for line in open("/etc/passwd") if not line.startswith("pgmill:")))
+            bind = 'mount --bind "$0" /etc/passwd && exec "$@"'
+            self.prefix = ["unshare", "--mount", "sh", "-c", bind, str(folder / "passwd")]
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         path = self.folder / "pgmill.conf"
         path.write_text(f"[Worker]\nTasksPath={self.tasks}\n{self.configuration}")
-        command = [self.pgmill, "doctor", f"--config={path}", "--database", self.database, *arguments]
+        command = [*self.prefix, self.pgmill, "doctor", f"--config={path}", "--database", self.database, *arguments]
         return subprocess.run(command, capture_output=True, text=True)
 
     def look(self) -> dict[str, dict[str, str]]:
