@@ -27,8 +27,10 @@ def cluster() -> Iterator[str]:
         shutil.chown(folder, user)
     try:
         run("start", folder)
-        yield run("url", folder, "postgres")
-        run("stop", folder)
+        try:
+            yield run("url", folder, "postgres")
+        finally:
+            run("stop", folder)
     finally:
         shutil.rmtree(folder)
 

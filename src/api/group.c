@@ -248,11 +248,11 @@ static void group_send(Group *g) {
 /* Halves: the second group leaves when as many wait as the first one has. Sent at once it would be a few rows, and
  * what a group costs whatever its size (a round trip, a plan's start, a commit) would be most of what a row costs. */
 static bool may_send(const Groups *all) {
-    if (all->waiting == 0)
-        return false;
-    if (all->under_way > 0 && all->waiting < MIN(all->items - all->waiting, (size_t) GROUP_MAX))
-        return false;
-    return all->under_way < UNDER_WAY || (all->under_way < UNDER_WAY_MAX && all->waiting >= GROUP_MAX);
+    if (all->waiting == 0 || all->under_way == 0)
+        return all->waiting > 0;
+    if (all->waiting >= GROUP_MAX)
+        return all->under_way < UNDER_WAY_MAX;
+    return all->under_way < UNDER_WAY && all->waiting >= all->items - all->waiting;
 }
 
 void groups_flush(Groups *all) {

@@ -11,8 +11,7 @@
 #include "base/log.h"
 #include "base/service.h"
 
-#define BACKLOG     1024
-#define PASSED_FROM 3 /* the first descriptor that the service manager passes in */
+#define BACKLOG 1024
 
 typedef union Address {
     struct sockaddr any;
@@ -165,16 +164,8 @@ static int make(ListenSockets *all, const char *address, bool tokens) {
     return r;
 }
 
-static bool is_listening(int fd) {
-    int type = 0, listening = 0;
-    socklen_t n = sizeof(type), m = sizeof(listening);
-
-    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n) == 0 && type == SOCK_STREAM &&
-           getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &m) == 0 && listening;
-}
-
 static int take(ListenSockets *all, int fd, bool tokens) {
-    if (is_listening(fd))
+    if (service_is_listening(fd, AF_UNSPEC))
         return add(all, fd, false, tokens);
     log_error("Descriptor %d, passed in, is no listening stream socket", fd);
     return -EINVAL;
@@ -192,7 +183,8 @@ int listen_sockets(ListenSockets *ret, const Config *config, bool tokens) {
         return -E2BIG;
     }
     for (size_t i = 0; i < n && r >= 0; i++)
-        r = passed > 0 ? take(ret, PASSED_FROM + (int) i, tokens) : make(ret, config->listen[i], tokens);
+        r = passed > 0 ? take(ret, SERVICE_LISTEN_FD + (int) i, tokens)
+                       : make(ret, config->listen[i], tokens);
     if (r >= 0 && ret->count == 0) {
         log_error("There is no address to listen on");
         return -EADDRNOTAVAIL;

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-id128.h>
 #include <time.h>
@@ -51,6 +52,8 @@ int service_loop_new(
     return 0;
 }
 
+_Static_assert(SERVICE_LISTEN_FD == SD_LISTEN_FDS_START, "as sd_listen_fds(3) has it");
+
 int service_listen_fds(void) {
     int n = sd_listen_fds(true);
 
@@ -60,6 +63,10 @@ int service_listen_fds(void) {
             return -errno;
     }
     return n;
+}
+
+bool service_is_listening(int fd, int family) {
+    return sd_is_socket(fd, family, SOCK_STREAM, 1) > 0;
 }
 
 bool service_manager_runs(void) {

@@ -14,9 +14,12 @@
 int service_loop_new(
     sd_event **ret, sd_event_signal_handler_t on_stop, sd_event_signal_handler_t on_reload, void *userdata);
 
-/* Sockets from the service manager: their number, descriptors from SD_LISTEN_FDS_START (3) on, made close-on-exec
- * and non-blocking, and the environment cleaned of them. */
+/* Sockets from the service manager: their number, descriptors from SERVICE_LISTEN_FD on, made close-on-exec and
+ * non-blocking, and the environment cleaned of them. */
+#define SERVICE_LISTEN_FD 3
 int service_listen_fds(void);
+/* A stream socket that listens; family: AF_UNIX and its like, AF_UNSPEC: any. */
+bool service_is_listening(int fd, int family);
 
 /* Is systemd this machine's service manager? */
 bool service_manager_runs(void);

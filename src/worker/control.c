@@ -11,8 +11,6 @@
 #include "base/time.h"
 #include "worker/core.h"
 
-#define PASSED_FD 3 /* SD_LISTEN_FDS_START */
-
 typedef struct Peer {
     Control *control;
     int fd;
@@ -306,21 +304,13 @@ static int on_connection(_unused_ sd_event_source *s, int fd, _unused_ uint32_t 
     return 0;
 }
 
-static bool is_control(int fd) {
-    int domain = 0, listening = 0;
-    socklen_t n = sizeof(domain), m = sizeof(listening);
-
-    return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &n) == 0 && domain == AF_UNIX &&
-           getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &m) == 0 && listening;
-}
-
 int control_new(Control **ret, Worker *w) {
     int passed = service_listen_fds();
 
     *ret = NULL;
     if (passed <= 0)
         return passed;
-    if (passed > 1 || !is_control(PASSED_FD)) {
+    if (passed > 1 || !service_is_listening(SERVICE_LISTEN_FD, AF_UNIX)) {
         log_error(
             "A worker takes one listening Unix socket from the service manager, and no other descriptors");
         return -EBADMSG;
@@ -328,7 +318,7 @@ int control_new(Control **ret, Worker *w) {
     Control *c = calloc(1, sizeof(Control));
     if (!c)
         return -ENOMEM;
-    *c = (Control){ .worker = w, .fd = PASSED_FD };
+    *c = (Control){ .worker = w, .fd = SERVICE_LISTEN_FD };
     int r = sd_event_add_io(w->event, &c->io, c->fd, EPOLLIN, on_connection, c);
     if (r < 0) {
         control_free(c);

@@ -88,9 +88,9 @@ static void judge_all(Links *links, bool guilty_only, const RunVerdict *v) {
 static Link *link_find(Stream *s, Id id) {
     Link *link;
 
-    TAILQ_FOREACH(link, &s->sent, entry)
-    if (id_equal(link->run->id, id))
-        return link;
+    TAILQ_FOREACH (link, &s->sent, entry)
+        if (id_equal(link->run->id, id))
+            return link;
     return NULL;
 }
 
@@ -525,8 +525,8 @@ void stream_on_closed(void (*closed)(void *userdata), void *userdata) {
 void stream_kill_closing(void) {
     Stream *s;
 
-    LIST_FOREACH(s, &closing, closing_entry)
-    spawn_stop(s->program, false);
+    LIST_FOREACH (s, &closing, closing_entry)
+        spawn_stop(s->program, false);
 }
 
 void stream_done(void) {

@@ -212,6 +212,7 @@ def test_a_client_that_says_all_and_waits_long(start_api: Callable, dial: Callab
     assert [status(connection) for connection in waiting] == [201] * 20
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("length, status_line", [(16 << 20, 201), ((16 << 20) + 1, 413)])
 def test_a_route_may_have_a_limit_of_its_own(start_api: Callable, length: int, status_line: int) -> None:
     api = start_api()

@@ -60,6 +60,7 @@ def test_every_handler_key_is_described() -> None:
             assert text.endswith(f"Unless given: _{value}_"), head
 
 
+@pytest.mark.long
 def test_every_verb_and_option_is_described(pgmill: str) -> None:
     text = (PAGES / "pgmill.1.scd").read_text()
     found = re.findall(r"^## pgmill ([a-z|-]+)[^\n]*\n(.*?)(?=^##? |\Z)", text, re.M | re.S)

@@ -88,6 +88,7 @@ def test_a_linter_finds_nothing_to_say() -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+@pytest.mark.long
 def test_a_client_with_generated_types_compiles_and_works(start_api: Callable, db: psycopg.Connection) -> None:
     node("node_modules/openapi-typescript/bin/cli.js", str(DESCRIPTION), "-o", "api.ts", files=[])
     node("node_modules/typescript/bin/tsc", "--strict", "--noEmitOnError", "--target", "es2022", "--module", "nodenext",
