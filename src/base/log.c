@@ -21,7 +21,7 @@
 #define RETRY_FIRST    (10 * USEC_PER_MSEC)
 #define RETRY_MAX      USEC_PER_SEC
 #define CLOSE_USEC     (2 * USEC_PER_MSEC) /* between tries to hand over the rest … */
-#define CLOSE_TRIES    1000                /* … at the end of the process */
+#define CLOSE_TRIES    1000                /* … at the end of the process, without any success */
 
 static int journal_fd = -EBADF;
 static int stderr_fd = STDERR_FILENO;
@@ -239,8 +239,14 @@ static int on_retry(_unused_ sd_event_source *s, _unused_ uint64_t usec, _unused
 }
 
 void log_close(void) {
-    for (unsigned i = 0; !backlog_flush() && i < CLOSE_TRIES; i++)
+    size_t left = SIZE_MAX;
+
+    for (unsigned in_vain = 0; !backlog_flush() && in_vain < CLOSE_TRIES; in_vain++) {
+        if (backlog.len - backlog_start < left)
+            in_vain = 0;
+        left = backlog.len - backlog_start;
         (void) usleep(CLOSE_USEC);
+    }
     if (backlog.len == 0)
         tell_dropped();
 }

@@ -16,7 +16,8 @@ void log_open(const char *name);
 void log_set_level(int level); /* LOG_INFO unless told */
 /* For a process with a loop: a journal, pipe or terminal that takes nothing must not hold it up. Once. */
 int log_set_loop(sd_event *event);
-/* Hands over what was not taken yet, at the end of the process. Waits for it, two seconds at most. */
+/* Hands over what was not taken yet, at the end of the process. Waits for it, but no two seconds
+ * in which nothing is taken. */
 void log_close(void);
 
 /* %m prints the error given to log_*_errno(), which return that error, so: return log_error_errno(r, "…: %m"). */
