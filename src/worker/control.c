@@ -102,7 +102,7 @@ static void say_status(Peer *p) {
     add_member(b, "version", PGMILL_VERSION);
     add_member(b, "state", w->draining ? "draining" : w->session ? "serving" : "waiting");
     add_member(b, "database", w->session ? "connected" : w->database_why ? w->database_why : "connecting");
-    buf_printf(b, ", \"slots\": %ju, \"busy\": %zu", (uintmax_t) w->config.concurrency, w->n_busy);
+    buf_printf(b, ", \"slots\": %ju, \"busy\": %zu", (uintmax_t) w->config.concurrency, room_busy(w));
     add_list(b, "queues", w->config.queues);
     buf_puts(b, ", \"tasks\": [");
     for (size_t i = 0; i < w->n_runs; i++)

@@ -43,11 +43,19 @@ struct Worker {
     char *database_why;           /* there is no session; NULL: nobody knows yet */
     sd_event_source *retry_timer; /* of a session that could not be made; the fence's is in turn.c */
 
+    /* runs.c */
+    Run **
+        runs; /* config.concurrency of them at most, those read ahead, and ended ones that wait to be written */
+    size_t n_runs, n_busy; /* busy: not ended */
+    bool ahead;            /* some may wait for a slot */
+    sd_event_source *start_source;
+
+    /* room.c */
+    unsigned *room; /* for each handler: how many more may be claimed; info.room */
+    struct Places *places;
+    bool narrow; /* a handler has less room than there are free slots */
+
     /* turn.c */
-    Run **runs;            /* config.concurrency of them at most, and ended ones that wait to be written */
-    size_t n_runs, n_busy; /* busy: claimed or running */
-    unsigned *room;        /* for each handler: how many more may run; info.room */
-    bool narrow;           /* a handler has less room than there are free slots */
     QueueScan *queues;
     size_t n_queues, next_queue;
     sd_event_source *turn_source; /* deferred: runs once the loop has nothing else to do */
@@ -96,10 +104,29 @@ int takeover_init(Worker *w); /* after spawn_setup(), before any program */
 void takeover_done(Worker *w);
 void takeover_begin(Worker *w); /* with a session */
 
+/* ---- runs.c ---- */
+int runs_init(Worker *w);
+void runs_done(Worker *w);
+Run *runs_find(Worker *w, Id id, int64_t claim_no);
+/* Takes a row of worker_claimed_tasks() in. NULL: out of memory; the next turn finds it again. */
+Run *runs_add(Worker *w, const DbRows *rows, size_t row);
+void runs_remove(Worker *w, bool (*gone)(const Run *run)); /* and frees; NULL: all */
+void runs_start_claimed(Worker *w);                        /* their claims are proven */
+void runs_want(Worker *w);        /* soon: a slot may be free for one that was read ahead */
+void runs_kill_all(Worker *w);    /* at once, back to the line unblamed */
+void runs_return_idle(Worker *w); /* the same for those that stand still, or are about to, or wait to begin */
+
 /* ---- room.c ---- */
 int room_init(Worker *w); /* after the handlers were read: -ENOMEM */
-/* Looks how many tasks of each handler may be claimed. 0: none of any. */
-size_t room_update(Worker *w);
+void room_done(Worker *w);
+size_t room_busy(const Worker *w); /* slots that tasks hold */
+/* Looks how many tasks of each handler may be claimed; ahead: also such as have no slot yet. 0: none of any, else how many
+ * of all. */
+size_t room_update(Worker *w, bool ahead);
+/* Counts what each handler has, and answers how many slots are free; then one of those read ahead takes its handler's
+ * next place, if there is one. */
+size_t room_count(Worker *w);
+bool room_take(Worker *w, const char *name);
 
 /* ---- turn.c ---- */
 int turn_init(Worker *w);
@@ -110,11 +137,6 @@ void turn_reloaded(Worker *w);                  /* other handlers, other names *
 void turn_registered(Worker *w, uint64_t sent); /* a heartbeat row was written by a call sent at that time */
 void turn_session_up(Worker *w);
 void turn_session_lost(Worker *w);
-Run *turn_find(Worker *w, Id id, int64_t claim_no);
-/* Takes a row of worker_claimed_tasks() in. NULL: out of memory; the next turn finds it again. */
-Run *turn_add_run(Worker *w, const DbRows *rows, size_t row);
-void turn_kill_all(Worker *w);    /* at once, back to the line unblamed */
-void turn_return_idle(Worker *w); /* the same for those that stand still, or are about to, or wait to begin */
 void turn_status(Worker *w);
 
 /* ---- orders.c ---- */

@@ -279,6 +279,10 @@ Handler *handlers_find(const Handlers *h, const char *name) {
     return NULL;
 }
 
+void handler_took(Handler *h, uint64_t usec) {
+    h->took_usec = h->took_usec == 0 ? usec : MAX((7 * h->took_usec + usec) / 8, UINT64_C(1));
+}
+
 uint64_t backoff_delay(const Backoff *b, unsigned attempt) {
     if (!b->exponential)
         return b->steps[MIN(MAX(attempt, 1U), b->n) - 1];

@@ -12,6 +12,7 @@
  *   Role=app                                of Mode=sql: runs it with this role's rights
  *   Database=postgresql://app@/pgmill       of Mode=sql: on a session of its own login; the worker's unless given
  *   Concurrency=4                           tasks at once on this worker; infinity: as many as it has slots
+ *   ReadAhead=16                            so many more are claimed before there is a slot, 0 to 1000
  *   Timeout=10min                           of an attempt; infinity
  *   KillGrace=10s                           from SIGTERM to SIGKILL
  *   MaxAttempts=5                           1 to 1000
@@ -35,7 +36,8 @@ typedef struct Backoff {
     bool exponential; /* two steps: the first, doubled up to the second */
 } Backoff;
 
-/* Read-only once loaded. Whoever runs by one keeps a reference, so a reload takes nothing from what runs. */
+/* Read-only once loaded, but for what is last. Whoever runs by one keeps a reference, so a reload takes nothing from what
+ * runs. */
 struct Handler {
     unsigned refs;
     char *name, *path; /* path: the file that says so, drop-ins apart */
@@ -45,6 +47,7 @@ struct Handler {
     char *sql, *role, *database; /* NULL where not given */
     const Executor *executor;
     uint64_t concurrency;  /* UINT64_MAX: no limit of its own */
+    uint64_t read_ahead;   /* how many more may be here than have a slot */
     uint64_t timeout_usec; /* UINT64_MAX: none */
     uint64_t kill_grace_usec;
     CgroupLimits limits;
@@ -54,7 +57,8 @@ struct Handler {
     LinesLimit log_limit;
     uint64_t watchdog_usec; /* UINT64_MAX: none */
 
-    void *state; /* the executor's, which lasts as long as the handler */
+    void *state;        /* the executor's, which lasts as long as the handler */
+    uint64_t took_usec; /* how long attempts took of late; 0: none has ended */
 };
 
 Handler *handler_ref(Handler *h);
@@ -81,6 +85,9 @@ Handler *handlers_find(const Handlers *h, const char *name);
 /* Microseconds to wait after the given attempt (1: the first) failed; exponential ones are jittered to between half and
  * all of it, so that tasks which failed together do not come back together. */
 uint64_t backoff_delay(const Backoff *b, unsigned attempt);
+
+/* One more attempt has taken so long: microseconds, more than 0. */
+void handler_took(Handler *h, uint64_t usec);
 
 /* ---- handler_keys.c: what may stand in a file ---- */
 

@@ -103,6 +103,11 @@ static int read_count(void *field, const char *value) {
     return 0;
 }
 
+/* uint64_t */
+static int read_ahead(void *field, const char *value) {
+    return parse_uint(value, 1000, field);
+}
+
 /* uint64_t, bytes; UINT64_MAX: infinity. */
 static int read_size(void *field, const char *value) {
     uint64_t n = UINT64_MAX;
@@ -209,6 +214,7 @@ static const struct {
     { "Role", read_text, FIELD(role), "", "a role of the database", "sql" },
     { "Database", read_database, FIELD(database), "", "a PostgreSQL connection string or URI", "sql" },
     { "Concurrency", read_count, FIELD(concurrency), "infinity", "a number from 1 to 1000000, or infinity" },
+    { "ReadAhead", read_ahead, FIELD(read_ahead), "0", "a number from 0 to 1000" },
     { "Timeout", read_span, FIELD(timeout_usec), "infinity", "a span of time like 10min, or infinity" },
     { "KillGrace", read_grace, FIELD(kill_grace_usec), "5s", "a span of time up to 1h" },
     { "MaxAttempts", read_attempts, FIELD(max_attempts), "3", "a number from 1 to 1000" },

@@ -48,7 +48,8 @@ static void put_json(Buf *b, const Handler *h) {
     put_seconds(b, h->timeout_usec);
     buf_puts(b, ", \"concurrency\": ");
     put_count(b, h->concurrency);
-    buf_printf(b, ", \"max_attempts\": %d, \"file\": ", h->max_attempts);
+    buf_printf(b, ", \"read_ahead\": %ju, \"max_attempts\": %d, \"file\": ", (uintmax_t) h->read_ahead,
+        h->max_attempts);
     put_string(b, h->path);
     buf_puts(b, "}\n");
 }

@@ -32,9 +32,14 @@ static void on_orders(_unused_ Db *db, const DbReply *reply, void *userdata) {
 
     for (size_t i = 0; reply->outcome == DB_OK && i < w->n_runs; i++) {
         Run *run = w->runs[i];
-        if (run->state != RUN_RUNNING)
+        if (run->state != RUN_RUNNING && run->state != RUN_AHEAD)
             continue;
         const Order order = order_of(run, reply->rows);
+        if (run->state == RUN_AHEAD) {
+            if (order.cancel || order.pause)
+                run_return(run); /* the database does the rest */
+            continue;
+        }
         run->frozen_told = order.frozen;
         run->unable = order.pause && !run->executor->freeze;
         if (order.cancel)

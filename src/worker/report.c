@@ -47,7 +47,7 @@ static void on_reported(_unused_ Db *db, const DbReply *reply, void *userdata) {
         Id id;
         Run *run = id_parse(db_value(reply->rows, i, 0), &id) < 0
                        ? NULL
-                       : turn_find(w, id, db_int(reply->rows, i, 1));
+                       : runs_find(w, id, db_int(reply->rows, i, 1));
         if (run && run->notify) {
             notify_told(run->notify, false);
             w->report_wanted = true;

@@ -309,6 +309,8 @@ void run_stop(Run *run, bool ask) {
 }
 
 void run_interrupt(Run *run) {
+    if (run->state == RUN_AHEAD)
+        run_return(run);
     if (run->state != RUN_RUNNING)
         return;
     run->interrupted = true;

@@ -17,6 +17,7 @@
 
 typedef enum RunState {
     RUN_CLAIMED, /* in the database, but the claim is not proven: may not start */
+    RUN_AHEAD,   /* proven, and waits for a slot: ReadAhead= */
     RUN_RUNNING,
     RUN_ENDED, /* what became of it waits to be written */
 } RunState;
@@ -92,7 +93,7 @@ void run_start(Run *run, sd_event *event, Handler *handler);
 /* Ends it: ask first and kill after its grace, or kill at once. */
 void run_stop(Run *run, bool ask);
 
-/* Kills it at once; it goes back to the line unblamed. */
+/* Kills it at once, if it runs; it goes back to the line unblamed. */
 void run_interrupt(Run *run);
 
 /* Somebody asked for its end. Once is enough. */

@@ -119,7 +119,7 @@ static void on_attached(_unused_ Db *db, const DbReply *reply, void *userdata) {
     }
     log_event(LOG_WARNING, LOG_ID_FENCED, NULL,
         "This worker was given up as dead; ending its tasks and registering anew");
-    turn_kill_all(w);
+    runs_kill_all(w);
     w->registered = false;
     w->took_over =
         true; /* from now on a former life may be this process's own, whose programs have yet to end */
@@ -158,12 +158,12 @@ static void on_listed(_unused_ Db *db, const DbReply *reply, void *userdata) {
         Id id;
         if (id_parse(db_value(reply->rows, i, CLAIMED_ID), &id) < 0)
             continue;
-        Run *run = turn_find(w, id, db_int(reply->rows, i, CLAIMED_NO));
+        Run *run = runs_find(w, id, db_int(reply->rows, i, CLAIMED_NO));
         for (size_t k = 0; run && k < known; k++)
             if (w->runs[k] == run)
                 listed[k] = true;
         if (!run) {
-            run = turn_add_run(w, reply->rows, i);
+            run = runs_add(w, reply->rows, i);
             if (run)
                 run_return(run);
         }

@@ -19,75 +19,6 @@ static int send_finish(Worker *w);
 
 /* ---- runs ---- */
 
-Run *turn_find(Worker *w, Id id, int64_t claim_no) {
-    for (size_t i = 0; i < w->n_runs; i++)
-        if (id_equal(w->runs[i]->id, id) && w->runs[i]->claim_no == claim_no)
-            return w->runs[i];
-    return NULL;
-}
-
-static void on_run_end(_unused_ Run *run, void *userdata) {
-    Worker *w = userdata;
-
-    w->n_busy--;
-    if (w->narrow) { /* tasks of its handler may have been passed for want of room */
-        w->listed = false;
-        for (size_t i = 0; i < w->n_queues; i++)
-            w->queues[i].dry = false;
-    }
-    turn_want(w, w->narrow);
-}
-
-static void on_run_said(_unused_ Run *run, void *userdata) {
-    report_want(userdata);
-}
-
-static void on_run_frozen(Run *run, void *userdata) {
-    Worker *w = userdata;
-
-    w->obey_wanted = true;
-    turn_want(w, run->frozen && !w->config.paused_hold); /* its slot is free */
-}
-
-Run *turn_add_run(Worker *w, const DbRows *rows, size_t row) {
-    Run **list = reallocarray(w->runs, w->n_runs + 1, sizeof(Run *));
-    Run *run;
-
-    if (!list)
-        return NULL;
-    w->runs = list;
-    if (run_new(&run, rows, row) < 0)
-        return NULL;
-    run->on_end = on_run_end;
-    run->on_said = on_run_said;
-    run->on_frozen = on_run_frozen;
-    run->userdata = w;
-    w->runs[w->n_runs++] = run;
-    w->n_busy++;
-    return run;
-}
-
-static void remove_run(Worker *w, size_t i) {
-    if (w->runs[i]->state != RUN_ENDED)
-        w->n_busy--;
-    run_free(w->runs[i]);
-    w->runs[i] = w->runs[--w->n_runs];
-}
-
-void turn_kill_all(Worker *w) {
-    for (size_t i = 0; i < w->n_runs; i++)
-        run_interrupt(w->runs[i]);
-}
-
-void turn_return_idle(Worker *w) {
-    for (size_t i = 0; i < w->n_runs; i++) {
-        Run *run = w->runs[i];
-        if (run->state == RUN_RUNNING &&
-            (run->pausing || (run->executor->waits && run->executor->waits(run))))
-            run_interrupt(run);
-    }
-}
-
 /* Ids of all runs as an array literal. */
 static const char *known_ids(const Worker *w, Buf *b) {
     for (size_t i = 0; i < w->n_runs; i++)
@@ -108,7 +39,7 @@ static bool any_ended(const Worker *w) {
 
 void turn_status(Worker *w) {
     if (w->session)
-        service_status("%s%zu of %ju slots busy", w->draining ? "draining, " : "", w->n_busy,
+        service_status("%s%zu of %ju slots busy", w->draining ? "draining, " : "", room_busy(w),
             (uintmax_t) w->config.concurrency);
 }
 
@@ -122,7 +53,7 @@ static int on_fence(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *u
         log_event(LOG_ERR, LOG_ID_UNPROVEN, NULL,
             "No sign of life reached the database for two thirds of the grace period: ending %zu tasks",
             w->n_busy);
-    turn_kill_all(w);
+    runs_kill_all(w);
     return 0;
 }
 
@@ -230,7 +161,7 @@ static void on_claimed_tasks(_unused_ Db *db, const DbReply *reply, void *userda
     Worker *w = userdata;
 
     for (size_t i = 0; reply->outcome == DB_OK && i < db_rows(reply->rows); i++)
-        (void) turn_add_run(w, reply->rows, i);
+        (void) runs_add(w, reply->rows, i);
 }
 
 /* Verdicts are believed when the group's commit is; until then they stand in `sent`. */
@@ -253,30 +184,20 @@ static void on_finished(_unused_ Db *db, const DbReply *reply, void *userdata) {
     }
 }
 
-static void start_claimed(Worker *w) {
-    for (size_t i = 0; i < w->n_runs; i++) {
-        Run *run = w->runs[i];
-        if (run->state != RUN_CLAIMED)
-            continue;
-        Handler *handler = handlers_find(&w->handlers, run->name);
-        if (handler && !w->draining)
-            run_start(run, w->event, handler);
-        else
-            run_return(run);
-    }
+static bool is_sent(const Run *run) {
+    return run->sent;
 }
 
 static void turn_proven(Worker *w) {
-    for (size_t i = w->n_runs; i > 0; i--)
-        if (w->runs[i - 1]->sent) {
-            story_ended(w->runs[i - 1]);
-            remove_run(w, i - 1);
-        }
+    for (size_t i = 0; i < w->n_runs; i++)
+        if (w->runs[i]->sent)
+            story_ended(w->runs[i]);
+    runs_remove(w, is_sent);
     w->proven = w->turn_sent;
     w->beat_wanted = false;
     w->finish_limit = MIN(w->finish_limit * 2, (size_t) FINISH_MAX);
     fence_set(w);
-    start_claimed(w);
+    runs_start_claimed(w);
 }
 
 /* The database refused a result. Alone it is the culprit; in company the half of the batch is tried. */
@@ -303,13 +224,15 @@ static void bisect(Worker *w, const char *message) {
     last->outcome = RUN_FAILED;
 }
 
+static bool is_unproven(const Run *run) {
+    return run->state == RUN_CLAIMED;
+}
+
 /* Claims that are not proven are forgotten; their rows are still held, so the next turn finds them again. */
 static void forget_unproven(Worker *w) {
-    for (size_t i = w->n_runs; i > 0; i--) {
-        w->runs[i - 1]->sent = w->runs[i - 1]->refused = false;
-        if (w->runs[i - 1]->state == RUN_CLAIMED)
-            remove_run(w, i - 1);
-    }
+    for (size_t i = 0; i < w->n_runs; i++)
+        w->runs[i]->sent = w->runs[i]->refused = false;
+    runs_remove(w, is_unproven);
 }
 
 static void turn_failed(Worker *w, const DbReply *reply) {
@@ -401,8 +324,13 @@ static void on_listed_asleep(_unused_ Db *db, const DbReply *reply, void *userda
     turn_want(w, true);
 }
 
-/* Every queue is dry: say so and look once more, or sleep if that is done. */
+/* Every queue is dry: say so and look once more, or sleep if that is done. One that could only read ahead is told of
+ * nothing: whoever has a slot comes first. */
 static int fall_asleep(Worker *w) {
+    if (room_update(w, false) == 0) {
+        w->narrow = true; /* look again when one has ended */
+        return 0;
+    }
     if (!w->listed) {
         w->in_turn = true;
         return worker_sleep(w->db, &w->info, on_listed_asleep, w);
@@ -435,7 +363,7 @@ static int send_claim(Worker *w, QueueScan *q, size_t slots) {
 }
 
 static int turn(Worker *w) {
-    const size_t slots = w->claim_wanted ? room_update(w) : 0;
+    const size_t slots = w->claim_wanted ? room_update(w, true) : 0;
     bool look = slots > 0;
     int r = w->obey_wanted ? orders_obeyed(w) : 0;
     QueueScan *q;
@@ -492,6 +420,7 @@ void turn_reloaded(Worker *w) {
     w->named = w->listed = false;
     scan_all_from_start(w); /* a position may have passed tasks of a name that is new */
     turn_notified(w);
+    runs_want(w);
 }
 
 void turn_registered(Worker *w, uint64_t sent) {
@@ -537,10 +466,6 @@ int turn_init(Worker *w) {
 }
 
 void turn_done(Worker *w) {
-    while (w->n_runs > 0)
-        remove_run(w, w->n_runs - 1);
-    free(w->runs);
-    free(w->room);
     free(w->queues);
     w->turn_source = sd_event_source_disable_unref(w->turn_source);
     w->poll_timer = sd_event_source_disable_unref(w->poll_timer);

@@ -99,7 +99,7 @@ static int on_drain_tick(sd_event_source *s, _unused_ uint64_t usec, void *userd
         return 0;
     }
     if (now >= drain.until) {
-        turn_kill_all(w);
+        runs_kill_all(w);
         stream_kill_closing();
     }
     worker_turn_over(w);
@@ -114,7 +114,7 @@ void worker_drain(Worker *w) {
     drain.until = w->draining ? now : now + MIN(w->config.drain_usec, 366 * 86400 * USEC_PER_SEC);
     drain.leave = drain.until + LEAVE_LIMIT_USEC;
     w->draining = true;
-    turn_return_idle(w);
+    runs_return_idle(w);
     (void) use_handlers(w, &(Handlers){}); /* the last run of each ends it, and with it a co-process */
     w->claim_wanted = false;
     if (w->session && w->listed)
@@ -196,6 +196,8 @@ static int init(Worker *w, int argc, char *argv[]) {
     if (r >= 0)
         r = takeover_init(w);
     if (r >= 0)
+        r = runs_init(w);
+    if (r >= 0)
         r = turn_init(w);
     stream_on_closed(on_stream_closed, w);
     return r < 0 ? r : session_open(w);
@@ -205,8 +207,10 @@ static void done(Worker *w) {
     w->control = control_free(w->control);
     session_close(w);
     turn_done(w);
+    runs_done(w);
     takeover_done(w);
     handlers_done(&w->handlers);
+    room_done(w);
     stream_done();
     spawn_done();
     w->drain_timer = sd_event_source_disable_unref(w->drain_timer);

@@ -25,13 +25,13 @@ def handlers(pgmill: str, folder: pathlib.Path):
 
 
 def test_it_lists_every_key_and_where_it_stands(handlers, folder: pathlib.Path) -> None:
-    text = '[Task]\nExec=/bin/echo "two words" x\nTimeout=90s\nMaxAttempts=7\nConcurrency=2\n'
+    text = '[Task]\nExec=/bin/echo "two words" x\nTimeout=90s\nMaxAttempts=7\nConcurrency=2\nReadAhead=16\n'
     status, found, complaints = handlers({"b.conf": text} | dict.fromkeys(["a-b.conf", "a.conf"], "[Task]\nExec=/bin/true\n"))
     assert (status, complaints) == (os.EX_OK, "")
     assert [handler["name"] for handler in found] == ["a", "a-b", "b"]
     assert found[2].items() >= {
         "mode": "oneshot", "exec": ["/bin/echo", "two words", "x"], "timeout": 90, "max_attempts": 7, "concurrency": 2,
-        "file": str(folder / "b.conf")}.items()
+        "read_ahead": 16, "file": str(folder / "b.conf")}.items()
     assert found[0]["timeout"] is None and found[0]["concurrency"] is None
 
 

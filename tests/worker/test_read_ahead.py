@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: MIT
+"""ReadAhead=: tasks that are here before there is a slot for them, and have not begun."""
+
+import signal
+import uuid
+
+import pytest
+
+from support.process import Process, eventually
+
+from .conftest import Mill
+from .test_stream import stream
+
+
+def claimed(mill: Mill) -> set[uuid.UUID]:
+    return {id for id, in mill.db.execute("SELECT id FROM pgmill.task WHERE status = 'RUNNING'")}
+
+
+def begin(mill: Mill, slots: str = "1", **keys: str) -> Process:
+    """Nothing is read ahead before it is known how long an attempt takes."""
+    stream(mill, ReadAhead="3", **keys)
+    worker = mill.start("w", "--concurrency", slots, "--grace", "2min")  # signs of life put much right, every 20 s
+    for _ in range(20):
+        mill.ended(mill.submit("t", '"pid"'))
+    return worker
+
+
+def submit(mill: Mill, *payloads: str) -> list[uuid.UUID]:
+    with mill.db.transaction():
+        return [mill.submit("t", payload) for payload in payloads]
+
+
+@pytest.fixture
+def busy(mill: Mill) -> tuple[Process, list[uuid.UUID]]:
+    """The slot is taken by the first task; three of the five behind it are here."""
+    worker = begin(mill)
+    ids = submit(mill, '"hold"', *['"message"'] * 5)
+    eventually(lambda: claimed(mill) == set(ids[:4]))
+    return worker, ids
+
+
+def untouched(mill: Mill, id: uuid.UUID, status: str) -> None:
+    task = mill.until(id, status, within=8)
+    assert (task["attempt"], task["errors"]) == (0, []), task
+
+
+def test_they_begin_in_order_when_the_slot_is_free(mill: Mill, busy: tuple[Process, list[uuid.UUID]]) -> None:
+    worker, ids = busy
+    mill.db.execute("SELECT pgmill.cancel(%s)", [ids[0]])
+    for id in ids[1:]:
+        worker.wait_log(f"{id}: Completed")
+    begins = [worker.log.index(f"{id}: Attempt 1") for id in ids]
+    assert begins == sorted(begins)
+
+
+def test_no_more_than_concurrency_are_begun(mill: Mill) -> None:
+    worker = begin(mill, slots="4", Concurrency="1")
+    ids = submit(mill, '"hold"', *['"pid"'] * 3)
+    eventually(lambda: claimed(mill) == set(ids))
+    mill.db.execute("SELECT pgmill.cancel(%s)", [ids[0]])
+    for id in ids[1:]:
+        worker.wait_log(f"{id}: Completed")
+    assert worker.log.index(f"{ids[0]}: Cancelling") < min(worker.log.index(f"{id}: Attempt 1") for id in ids[1:])
+
+
+@pytest.mark.parametrize("ask, status", [("cancel", "CANCELLED"), ("pause", "PAUSED")])
+def test_one_that_waits_is_steered_as_if_it_had_not_been_claimed(
+        mill: Mill, busy: tuple[Process, list[uuid.UUID]], ask: str, status: str) -> None:
+    _, ids = busy
+    mill.db.execute(f"SELECT pgmill.{ask}(%s)", [ids[2]])
+    untouched(mill, ids[2], status)
+    eventually(lambda: claimed(mill) == {ids[0], ids[1], ids[3], ids[4]})
+
+
+def test_a_drain_gives_them_back_at_once(mill: Mill) -> None:
+    worker = begin(mill)
+    ids = submit(mill, '{"slow": 30}', *['"message"'] * 3)
+    eventually(lambda: claimed(mill) == set(ids))
+    worker.signal(signal.SIGTERM)
+    for id in ids[1:]:
+        untouched(mill, id, "AVAILABLE")
+    assert claimed(mill) == set(ids[:1])
+
+
+def test_a_lost_session_loses_none(mill: Mill, busy: tuple[Process, list[uuid.UUID]]) -> None:
+    worker, ids = busy
+    mill.db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgmill-worker@w'")
+    worker.wait_log("Waiting for the database")
+    mill.db.execute("SELECT pgmill.cancel(%s)", [ids[0]])
+    assert [mill.ended(id)["attempt"] for id in ids[1:]] == [1] * 5
+
+
+def test_slow_tasks_are_left_to_others(mill: Mill) -> None:
+    """What its slot does not get done in a tenth of a second is not read ahead."""
+    begin(mill)
+    for _ in range(12):  # the mean of late attempts
+        mill.ended(mill.submit("t", '{"slow": 0.2}'))
+    ids = submit(mill, '"hold"', *['"message"'] * 3)
+    eventually(lambda: claimed(mill) == set(ids[:1]))
+    mill.start("other")
+    assert {mill.ended(id)["worker"] for id in ids[1:]} != {mill.show(ids[0])["worker"]}
+
+
+def test_others_are_told_first(mill: Mill) -> None:
+    """Who could only read ahead does not count among those who sleep."""
+    begin(mill)
+    hold, = submit(mill, '"hold"')
+    eventually(lambda: claimed(mill) == {hold})
+    sleepers = "SELECT count(*) FROM pgmill.sleepers"
+    eventually(lambda: mill.db.execute(sleepers).fetchone() == (0,))
