@@ -17,7 +17,8 @@
 typedef struct Scan {
     const char *p, *end;
     const char *why;
-    bool jsonb; /* refuse what only jsonb refuses, too */
+    bool jsonb;       /* refuse what only jsonb refuses, too */
+    long long growth; /* bytes by which its numbers are longer when jsonb writes them */
     unsigned depth;
     uint64_t objects; /* a bit for each open container, the innermost lowest: is it an object? */
 } Scan;
@@ -131,7 +132,8 @@ static int scan_string(Scan *s) {
     }
 }
 
-static bool fits_numeric(const char *p, const char *end) {
+/* The digits that PostgreSQL writes this number with, which has no exponent then; 0: it does not fit. */
+static long long numeric_digits(const char *p, const char *end) {
     const char *mantissa_end;
 
     p += *p == '-';
@@ -139,11 +141,24 @@ static bool fits_numeric(const char *p, const char *end) {
     long long whole = whole_digits(p, mantissa_end), fraction = mantissa_end - p - whole;
     if (fraction > 0)
         fraction--; /* the point */
-    if (exponent >= NUMERIC_EXPONENT || fraction - exponent > NUMERIC_FRACTION_DIGITS)
-        return false;
+    fraction = MAX(fraction - exponent, 0LL);
+    if (exponent >= NUMERIC_EXPONENT || fraction > NUMERIC_FRACTION_DIGITS)
+        return 0;
     for (; p < mantissa_end && (*p == '0' || *p == '.'); p++)
         whole -= *p == '0'; /* goes below zero for 0.001 */
-    return p == mantissa_end || whole + exponent <= NUMERIC_WHOLE_DIGITS;
+    whole = p == mantissa_end ? 1 : MAX(whole + exponent, 1LL);
+    return whole <= NUMERIC_WHOLE_DIGITS ? whole + fraction : 0;
+}
+
+static int check_number(Scan *s, const char *start) {
+    const char *why = "number too large or too precise to be stored";
+    long long digits = numeric_digits(start, s->p);
+
+    s->growth += MAX(digits - (s->p - start), 0LL);
+    if (digits > 0 && s->growth <= JSON_GROWTH_MAX)
+        return 0;
+    s->p = start;
+    return fail(s, digits > 0 ? "numbers that take over 1 MiB more without their exponents" : why);
 }
 
 static int scan_number(Scan *s) {
@@ -160,11 +175,7 @@ static int scan_number(Scan *s) {
         if (!skip_digits(s))
             return fail(s, "expected a digit in the exponent");
     }
-    if (s->jsonb && !fits_numeric(start, s->p)) {
-        s->p = start;
-        return fail(s, "number too large or too precise to be stored");
-    }
-    return 0;
+    return s->jsonb ? check_number(s, start) : 0;
 }
 
 static int scan_word(Scan *s) {

@@ -7,7 +7,8 @@
  */
 #include <stddef.h>
 
-#define JSON_DEPTH_MAX 64
+#define JSON_DEPTH_MAX  64
+#define JSON_GROWTH_MAX (1024 * 1024)
 
 typedef enum JsonType {
     JSON_NULL,
@@ -65,5 +66,6 @@ struct Buf;
 void json_write_string(struct Buf *b, const char *text, size_t len);
 
 /* Would PostgreSQL's jsonb take this text? json_check(), no \u0000, and numbers within its range
- * (at most 131072 digits before the point and 16383 after it). */
+ * (at most 131072 digits before the point and 16383 after it). jsonb writes 1e131071 with all its digits, so a short
+ * text could become gigabytes; more than JSON_GROWTH_MAX bytes of those are refused as well. */
 int json_check_jsonb(const char *text, size_t len, const char **ret_why);

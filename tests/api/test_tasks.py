@@ -108,6 +108,7 @@ BAD_INPUT: list[tuple[object, int, list[str]]] = [
     (TASK | {"tags": ["a"] * 21}, 422, ["tags"]),
     (TASK | {"payload": "a\0b"}, 422, ["payload"]),
     ('{"name": "t", "payload": 1e999999}', 422, ["payload"]),
+    ('{"name": "t", "payload": [' + ", ".join(["1e131071"] * 9) + "]}", 422, ["payload"]),
     (TASK | {"priority": "x", "queue": "?"}, 422, ["priority", "queue"]),
     (TASK | {"scheduled_at": "2023-10-01"}, 422, ["scheduled_at"]),
     (TASK | {"timeout": "1s"}, 422, ["timeout"]),

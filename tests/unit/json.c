@@ -817,6 +817,21 @@ static void test_check_jsonb_counts_digits(void **state) {
     }
 }
 
+/* 1e131071 is eight bytes, and 131072 when jsonb writes it. */
+static void test_check_jsonb_bounds_what_it_grows_to(void **state) {
+    (void) state;
+
+    for (size_t n = 8; n <= 9; n++) {
+        _cleanup_(buf_done) Buf b = {};
+        const char *why = "none";
+        for (size_t i = 0; i < n; i++)
+            buf_puts(&b, i == 0 ? "[1e131071" : ",1e131071");
+        buf_puts(&b, ",1e-9,0e9,7]");
+        expect_number(b.data, json_check_jsonb(b.data, b.len, &why), n == 8 ? 0 : -EBADMSG);
+        expect_text(b.data, why, n == 8 ? "none" : "numbers that take over 1 MiB more without their exponents");
+    }
+}
+
 static void test_no_memory(void **state) {
     JsonSpan string = checked("\"a\""), number = checked("1"), object = checked("{\"a\":1}"), value;
     size_t position = 0;
@@ -867,6 +882,7 @@ int main(void) {
         cmocka_unit_test(test_write_string_is_read_back_byte_by_byte),
         cmocka_unit_test(test_check_jsonb_refuses_what_jsonb_refuses),
         cmocka_unit_test(test_check_jsonb_counts_digits),
+        cmocka_unit_test(test_check_jsonb_bounds_what_it_grows_to),
         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests_name("json", tests, NULL, NULL);
