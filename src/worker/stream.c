@@ -318,9 +318,9 @@ static void pump(Stream *s) {
 
 /* ---- start and end ---- */
 
-static void describe_end(char *text, size_t size, const SpawnEnd *end) {
+static void describe_end(const Stream *s, char *text, size_t size, const SpawnEnd *end) {
     if (end->start_error != 0)
-        (void) snprintf(text, size, "cannot start the program: %s", strerror(end->start_error));
+        (void) snprintf(text, size, "cannot start %s: %s", s->handler->argv[0], strerror(end->start_error));
     else if (end->usage.oom && (end->code != CLD_EXITED || end->status != 0))
         (void) snprintf(text, size, "oom: the co-process was killed because memory ran out");
     else if (end->code == CLD_EXITED)
@@ -347,7 +347,7 @@ static void on_ended(_unused_ Spawned *program, const SpawnEnd *told, void *user
     if (*s->reason)
         (void) snprintf(why, sizeof(why), "the co-process was ended: %s", s->reason);
     else
-        describe_end(why, sizeof(why), &end);
+        describe_end(s, why, sizeof(why), &end);
     if (!*s->reason && !s->forced && s->line.len > 0)
         (void) strncat(why, ", in the middle of a line", sizeof(why) - strlen(why) - 1);
     if (!s->forced && (end.start_error != 0 || !TAILQ_EMPTY(&s->sent)))
