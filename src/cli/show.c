@@ -15,8 +15,12 @@ static int show_run(int argc, char *argv[]) {
     int r = config_load(&config, "", argc, argv, &args);
     if (r < 0)
         return config_exit_status(r);
-    if (!args[0] || args[1] || id_parse(args[0], &id) < 0) {
+    if (!args[0] || args[1]) {
         log_error("\"pgmill show\" takes one argument, the id of a task");
+        return EX_USAGE;
+    }
+    if (id_parse(args[0], &id) < 0) {
+        log_error("\"%s\" is not the id of a task", args[0]);
         return EX_USAGE;
     }
     int status = cli_connect(&config, &db);
