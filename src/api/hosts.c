@@ -33,3 +33,12 @@ bool hosts_allow(char *const *allowed, const char *host) {
             return true;
     return false;
 }
+
+const char *hosts_find_wrong(char *const *allowed) {
+    static const char may[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:[]";
+
+    for (; allowed && *allowed; allowed++)
+        if ((*allowed)[strspn(*allowed, may)])
+            return *allowed;
+    return NULL;
+}

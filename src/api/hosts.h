@@ -12,3 +12,6 @@
  * allowed (NULL-terminated, may be NULL): a name for any port, or a name with a port. Upper and lower case are one.
  */
 bool hosts_allow(char *const *allowed, const char *host);
+
+/* The first one of allowed that no Host header can match: a URL, a pattern, a name that is not in ASCII. NULL: none. */
+const char *hosts_find_wrong(char *const *allowed);

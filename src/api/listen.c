@@ -178,6 +178,10 @@ int listen_sockets(ListenSockets *ret, const Config *config, bool tokens) {
     *ret = (ListenSockets){};
     if (passed < 0)
         return log_error_errno(passed, "Cannot take the sockets that were passed in: %m");
+    if (n == 0) {
+        log_error("Listen= names no address: it must be like 127.0.0.1:8000");
+        return -EINVAL;
+    }
     if (n > LISTEN_MAX) {
         log_error("%zu addresses to listen on, %d are the most", n, LISTEN_MAX);
         return -E2BIG;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "api/settings.h"
 
+#include "api/hosts.h"
 #include "base/log.h"
 #include "base/service.h"
 
@@ -22,6 +23,18 @@ int settings_tokens(const Config *config, Tokens *ret, bool *ret_asked) {
     return r;
 }
 
+int settings_hosts(const Config *config) {
+    const char *wrong = hosts_find_wrong(config->allowed_hosts);
+
+    if (!wrong)
+        return 0;
+    log_error("AllowedHosts= names \"%s\": it must be a name as in queue.example.org, or an address, with or "
+              "without "
+              ":PORT",
+        wrong);
+    return -EINVAL;
+}
+
 HttpLimits settings_limits(const Api *api) {
     return (HttpLimits){
         .body_max = api->config.body_max,
@@ -40,7 +53,9 @@ static int reload(Api *api) {
     int r = config_load(&next, "API", api->argc, api->argv, &arguments);
     if (r < 0)
         return r;
-    r = settings_tokens(&next, &tokens, &asked);
+    r = settings_hosts(&next);
+    if (r >= 0)
+        r = settings_tokens(&next, &tokens, &asked);
     if (r < 0)
         return r;
     if (!asked && api->listen.beyond) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * What the configuration says, for the API: tokens and limits, at start and whenever it is read again.
+ * What the configuration says, for the API: hosts, tokens and limits, at start and whenever it is read again.
  */
 #include "api/context.h"
 
@@ -10,6 +10,9 @@
  * there is one of these. Errors: as tokens_load(), logged.
  */
 int settings_tokens(const Config *config, Tokens *ret, bool *ret_asked);
+
+/* AllowedHosts= can be used. -EINVAL: it cannot; logged. */
+int settings_hosts(const Config *config);
 
 HttpLimits settings_limits(const Api *api);
 

@@ -326,7 +326,7 @@ def test_a_reload_takes_over_what_has_changed(
     assert status("submit", "POST", "/api/tasks/", {"name": "t", "payload": "x" * 2000}) == 413
 
 
-@pytest.mark.parametrize("broken", ["config", "value", "tokens", "mode"])
+@pytest.mark.parametrize("broken", ["config", "value", "hosts", "tokens", "mode"])
 def test_a_broken_file_changes_nothing(
         start_api: Callable, tokens: dict[str, str], folder: pathlib.Path, broken: str) -> None:
     config, file = folder / "pgmill.conf", folder / "tokens"
@@ -336,13 +336,16 @@ def test_a_broken_file_changes_nothing(
         config.write_text("[API]\nAllowedHosts=queue.example\nwhat is this\n")
     elif broken == "value":
         config.write_text("[API]\nAllowedHosts=queue.example\nBodyMax=1\n")
+    elif broken == "hosts":
+        config.write_text("[API]\nAllowedHosts=queue.example,http://queue.example\n")
     elif broken == "tokens":
         config.write_text(f"[API]\nTokens={file}\nAllowedHosts=queue.example\n")
         file.write_text(file.read_text() + "what is this\n")
     else:
         file.chmod(0o666)
     reload(api.process)
-    culprit = {"config": f"{config}:3:", "value": f"{config}:3: BodyMax=:", "tokens": f"{file}:5:", "mode": "chmod"}
+    culprit = {"config": f"{config}:3:", "value": f"{config}:3: BodyMax=:", "hosts": "AllowedHosts=",
+               "tokens": f"{file}:5:", "mode": "chmod"}
     api.process.wait_log(culprit[broken])
     api.process.wait_log("Everything stays as it was")
     client = api.client()

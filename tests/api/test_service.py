@@ -49,6 +49,19 @@ def test_a_listener_beyond_loopback_is_refused(run: Callable[..., Process], data
     assert "other machines could reach it" in process.log
 
 
+@pytest.mark.parametrize("argument, complaint", [
+    ("--listen=", "Listen= names no address"),
+    ("--listen=localhost:8000", 'Cannot read the address "localhost:8000"'),
+    ("--allowed-hosts=queue.example,http://queue.example", 'AllowedHosts= names "http://queue.example"'),
+    ("--allowed-hosts=*.example", 'AllowedHosts= names "*.example"'),
+])
+def test_addresses_and_hosts_that_are_none_are_refused(
+        run: Callable[..., Process], database: str, argument: str, complaint: str) -> None:
+    process = run("api", "--database", database, argument)
+    assert process.wait() == 78
+    assert complaint in process.log
+
+
 def test_it_waits_for_the_database_and_says_so(own_cluster: Cluster, start_api: Callable) -> None:
     url = own_cluster.fresh()
     own_cluster.stop()
