@@ -209,6 +209,16 @@ static void reader_place(Reader *r, const char *last_id) {
         r->reset = true;
 }
 
+/* All places are taken; those of clients that are gone, which the next sign of life would show, are free soon. */
+static bool is_full(const Events *all) {
+    if (all->count < READERS_MAX)
+        return false;
+    for (Reader *r = all->first; r; r = r->next)
+        if (r->begun && http_peer_is_done(r->request))
+            http_stream_end(r->request);
+    return true;
+}
+
 static void reader_add(Reader *r) {
     Events *all = r->all;
 
@@ -255,7 +265,7 @@ void events_get(Api *api, HttpRequest *request, _unused_ const char *capture) {
         return;
     if (!link_db(api->links[LINK_READ]))
         return failure_answer_unusable(request, api->links[LINK_READ]);
-    Reader *r = all->count < READERS_MAX ? malloc(sizeof(Reader)) : NULL;
+    Reader *r = !is_full(all) ? malloc(sizeof(Reader)) : NULL;
     if (!r)
         return problem_answer(request, PROBLEM_BUSY, "%zu others read the events already", all->count);
     *r = read;

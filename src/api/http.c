@@ -432,11 +432,14 @@ void http_wake(HttpRequest *r) {
     http_listener_kick(r->listener);
 }
 
+void http_stream_end(HttpRequest *r) {
+    r->ending = true;
+    http_wake(r);
+}
+
 /* Clients of streams connect again by themselves. */
 void http_streams_end(HttpServer *s) {
     for (HttpRequest *r = s->requests; r; r = r->next)
-        if (r->stream) {
-            r->ending = true;
-            http_wake(r);
-        }
+        if (r->stream)
+            http_stream_end(r);
 }

@@ -130,3 +130,4 @@ typedef struct HttpStream {
 void http_answer_stream(
     HttpRequest *r, const char *type, const HttpHeader headers[], const HttpStream *stream, void *userdata);
 void http_wake(HttpRequest *r);
+void http_stream_end(HttpRequest *r); /* stream->closed is called soon, never from inside this call */

@@ -208,6 +208,19 @@ def test_a_slow_reader_loses_its_place_and_nothing_else(start_api: Callable) -> 
     assert slow.changes(1) == [(id, "AVAILABLE")]
 
 
+def test_readers_that_are_gone_make_room(start_api: Callable) -> None:
+    """Long before the next sign of life would find out."""
+    api = start_api()
+    readers = [Stream(api.port) for _ in range(256)]
+    assert Stream(api.port).status == 503
+    for reader in readers[1:]:
+        reader.file.close()
+        reader.socket.close()
+    eventually(lambda: Stream(api.port).status == 200, within=5)
+    api.client().post(TASK)
+    assert readers[0].event()[0] == "task"
+
+
 def test_nobody_watches_nobody_is_told(start_api: Callable, db: psycopg.Connection) -> None:
     client = start_api().client()
     client.get(f"/api/tasks/{client.post(TASK).json['id']}?wait=1")
