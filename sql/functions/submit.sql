@@ -38,6 +38,10 @@ LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   due_at timestamptz := greatest(scheduled_at, clock_timestamp());
 BEGIN
+  -- Workers and the API read it as text, which is gigabytes for some thousand numbers like 1e131000.
+  IF octet_length(payload::text) > 64 * 1024 * 1024 THEN
+    RAISE check_violation USING MESSAGE = 'payload is over 64 MiB as text';
+  END IF;
   INSERT INTO pgmill.tasks (id, queue, name, payload, priority, scheduled_at, due_at, max_attempts, timeout, tags,
                             unique_key, unique_held)
   VALUES (id, queue, name, payload, priority, scheduled_at, due_at, max_attempts, timeout, tags,

@@ -81,6 +81,10 @@ static int payload_parse(const char *value, char **ret) {
         log_error("--payload: not JSON, at byte %zu: %s", offset, why);
         return -EINVAL;
     }
+    if (json_check_jsonb(*ret, strlen(*ret), &why) < 0) {
+        log_error("--payload: cannot be stored as jsonb: %s", why);
+        return -EINVAL;
+    }
     return 0;
 }
 

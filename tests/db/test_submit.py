@@ -97,6 +97,12 @@ def test_a_refusal_names_what_is_wrong(mill: Mill, arguments: dict[str, Any], er
         mill.submit(**arguments)
 
 
+def test_a_payload_that_nobody_could_read_is_refused(mill: Mill) -> None:
+    """Six kilobytes as jsonb."""
+    with pytest.raises(psycopg.errors.CheckViolation, match="payload is over 64 MiB as text"):
+        mill.db.execute("SELECT pgmill.submit('t', (SELECT jsonb_agg(1e131000) FROM generate_series(1, 600)))")
+
+
 @pytest.mark.parametrize("label", ["a", "_x", "0", "Mail.send-now_1", "x" * 100])
 def test_labels(mill: Mill, label: str) -> None:
     assert mill.task(mill.submit(label, queue=label)).queue == label
