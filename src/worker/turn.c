@@ -160,6 +160,8 @@ static void on_claimed(_unused_ Db *db, const DbReply *reply, void *userdata) {
 static void on_claimed_tasks(_unused_ Db *db, const DbReply *reply, void *userdata) {
     Worker *w = userdata;
 
+    if (reply->outcome == DB_INVALID || reply->outcome == DB_FATAL)
+        log_error("Cannot read the tasks that were claimed: %s", reply->message);
     for (size_t i = 0; reply->outcome == DB_OK && i < db_rows(reply->rows); i++)
         (void) runs_add(w, reply->rows, i);
 }
