@@ -21,6 +21,9 @@ DECLARE
   result text;
 BEGIN
   SELECT v.value::text INTO STRICT result FROM jsonb_each(answer) v;
+  IF octet_length(result) > 1024 * 1024 THEN
+    RAISE EXCEPTION 'result refused: it is over % bytes', 1024 * 1024 USING ERRCODE = 'program_limit_exceeded';
+  END IF;
   PERFORM FROM pgmill.tasks t WHERE t.id = complete.task FOR NO KEY UPDATE;  -- waits; end_runs() would pass it by
   IF (SELECT e.verdict FROM pgmill.end_runs(worker, ARRAY[task], ARRAY[claim_no], '{completed}', ARRAY[result],
                                             '{NULL}', '{NULL}') e) <> 'done' THEN

@@ -28,9 +28,8 @@ int settings_hosts(const Config *config) {
 
     if (!wrong)
         return 0;
-    log_error("AllowedHosts= names \"%s\": it must be a name as in queue.example.org, or an address, with or "
-              "without "
-              ":PORT",
+    log_error("AllowedHosts= names \"%s\": it must be a name as in queue.example.org or an address, each "
+              "with or without :PORT",
         wrong);
     return -EINVAL;
 }

@@ -218,7 +218,7 @@ void run_exited(Run *run, const RunExit *exit) {
         fail(run, RUN_CANCELLED, exit, "cancelled");
     else if (exit->start_error != 0)
         fail(run, outcome_of_start(run, exit->start_error), exit, "cannot start %s: %s",
-            run->handler->argv[0], strerror(exit->start_error));
+            run->handler->argv ? run->handler->argv[0] : "its statement", strerror(exit->start_error));
     else if (run->timed_out)
         fail(run, RUN_RETRY, exit, "timed out after %.3g s", (double) run->timeout_usec / 1e6);
     else if (run->lost)

@@ -87,6 +87,7 @@ def test_what_is_done_is_not_held_nor_refused(app: Mill) -> None:
     ("SELECT 1, 2 AS b", "the statement must answer with one column", {"sqlstate": "21000"}),
     ("SELECT app.charge($1, $2) FROM generate_series(1, 2)", "query returned more than one row", {"sqlstate": "P0003"}),
     ("SELECT 1 WHERE false", "query returned no rows", {"sqlstate": "P0002"}),
+    ("SELECT repeat('x', 1 << 20)", "result refused: it is over 1048576 bytes", {"sqlstate": "54000"}),
     ("not SQL", "syntax error", {"sqlstate": "42601"}),
 ])
 def test_a_failure_has_no_effects_and_says_why(app: Mill, statement: str, error: str, more: dict) -> None:
