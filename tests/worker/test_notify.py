@@ -123,15 +123,20 @@ for i in range(300):
 
 
 def test_what_is_said_while_a_client_holds_the_task_comes_later(mill: Mill, connect: Callable[..., Connection]) -> None:
-    handler(mill, 'say("STATUS=held")\nopen(os.environ["PGMILL_DIRECTORY"] + "/../../journal", "w")\ntime.sleep(3)')
+    go = mill.folder / "go"
+    os.mkfifo(go)
+    handler(mill, f'open("{go}").read()\nsay("STATUS=held")\n'
+                  'open(os.environ["PGMILL_DIRECTORY"] + "/../../journal", "w")\ntime.sleep(3)')
     mill.start(environment={"TMPDIR": str(mill.folder)})
     client = connect(autocommit=False)
     id = mill.submit("t")
     mill.until(id, "RUNNING")
     client.execute("SELECT FROM pgmill.tasks WHERE id = %s FOR UPDATE", [id])
+    go.write_text("")  # waits until it is read
     eventually(mill.journal.exists)
     free = mill.submit("t")
     mill.until(free, "RUNNING")
+    go.write_text("")
     eventually(lambda: said(mill, free) == (None, "held"))  # which came a report later
     assert said(mill, id) == (None, None)
     client.rollback()
