@@ -67,7 +67,7 @@ def test_settings_that_recovery_depends_on(mill: Machine) -> None:
     assert shown == {
         "KillMode": "mixed", "Restart": "always", "RestartUSec": "100ms", "StartLimitIntervalUSec": "0", "WatchdogUSec": "10s",
         "TimeoutAbortUSec": "2s", "TimeoutStopUSec": "1min 30s", "OOMPolicy": "continue", "Delegate": "yes",
-        "RestartPreventExitStatus": "0 64 78"}
+        "RestartPreventExitStatus": "0 64 78 217 226 233 243"}
 
 
 def test_the_journal_explains_a_task_that_failed_for_good(mill: Machine) -> None:
@@ -76,5 +76,5 @@ def test_the_journal_explains_a_task_that_failed_for_good(mill: Machine) -> None
     explained = eventually(lambda: (text := mill.out(f"journalctl --sync; journalctl -q -x PGMILL_TASK={id}"))
                            and "Failed for good" in text and text)
     for line in ("Attempt 1 of 3 begins", "broken", "Failed for good in attempt 1 of 3", f"Task {id} (fail) failed for good",
-                 f"PATCH /api/tasks/{id}/retry"):
+                 f"pgmill retry {id}"):
         assert line in explained, explained
