@@ -71,12 +71,13 @@ def test_one_beyond_its_limits_ends_with_a_clear_error_and_its_neighbour_goes_on
 
 def test_a_drain_may_take_longer_than_the_units_time_to_stop(mill: Machine) -> None:
     """The worker asks for more, and systemd grants it."""
-    mill.write("/etc/pgmill/tasks.d/long.conf", "[Task]\nExec=/bin/sleep 12\n")
+    mill.write("/etc/pgmill/tasks.d/long.conf", "[Task]\nExec=/bin/sleep 6\n")
     mill.write("/etc/pgmill/worker@slow.conf", "PGMILL_QUEUES=slow\nPGMILL_DRAIN=60s\n")
     mill.write("/etc/systemd/system/pgmill-worker@slow.service.d/test.conf", "[Service]\nTimeoutStopSec=3\n")
     mill.run("systemctl daemon-reload; systemctl start pgmill-worker@slow.service")
     id = mill.out("pgmill submit --queue=slow long", user="pgmill")
-    wait(mill, id, "RUNNING")
+    # Its worker may hold a task that is RUNNING, and not yet have started its program.
+    eventually(lambda: "Attempt 1" in mill.journal(f"PGMILL_TASK={id}"))
     mill.run("systemctl stop pgmill-worker@slow.service")
     assert mill.show("pgmill-worker@slow.service", "Result") == "success"
     done = task(mill, id)

@@ -7,6 +7,7 @@ import pytest
 
 from system.conftest import ROOT, output
 
+pytestmark = pytest.mark.xdist_group("packages")
 # The packages' own: where each of them keeps what its distribution wants to be told.
 OWN = ("/usr/share/doc/", "/usr/share/lintian/")
 

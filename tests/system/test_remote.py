@@ -10,6 +10,7 @@ from support.process import eventually
 from system.conftest import root_of
 from system.machine import Machine
 
+pytestmark = pytest.mark.xdist_group("apart")
 ADDRESS = "192.0.2.1"  # RFC 5737
 URL = "host=db.example.test user=pgmill dbname=pgmill password=secret sslmode=verify-full sslrootcert=/etc/pgmill/ca.crt"
 
