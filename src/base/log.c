@@ -23,6 +23,7 @@
 #define CLOSE_USEC     (2 * USEC_PER_MSEC) /* between tries to hand over the rest … */
 #define CLOSE_TRIES    1000                /* … at the end of the process, without any success */
 
+static bool to_journal; /* standard error is */
 static int journal_fd = -EBADF;
 static int stderr_fd = STDERR_FILENO;
 static bool stderr_is_socket;
@@ -52,7 +53,13 @@ static bool stderr_is_journal(void) {
 
 void log_open(const char *name) {
     log_name = name;
-    if (journal_fd < 0 && stderr_is_journal() && access(JOURNAL_SOCKET, W_OK) == 0)
+    to_journal = stderr_is_journal() && access(JOURNAL_SOCKET, W_OK) == 0;
+}
+
+/* The journal asks the kernel which service a message of this protocol is of, and gets no answer when its process has
+ * ended meanwhile. What comes by standard error it knows. So who may end at once, with a broken setting, takes that. */
+static void journal_open(void) {
+    if (to_journal && journal_fd < 0)
         journal_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 }
 
@@ -104,6 +111,13 @@ static void write_journal(Buf *b, const Line *line) {
         add_string(b, "PGMILL_QUEUE", task->queue);
         add_string(b, "PGMILL_ATTEMPT", attempt);
     }
+}
+
+/* The journal at the other end of standard error: sd-daemon(3). */
+static void write_stream(Buf *b, const Line *line) {
+    buf_printf(b, "<%d>", line->level & 7);
+    buf_add(b, line->text, line->len);
+    buf_putc(b, '\n');
 }
 
 /* For people at a terminal and for whatever collects standard error. */
@@ -204,7 +218,9 @@ static void log_line(const Line *line) {
 
     if (tap && line->task)
         tap(line->task, line->level, line->text, line->len, tap_userdata);
-    (journal_fd >= 0 ? write_journal : write_stderr)(&message, line);
+    if (line->id || line->task)
+        journal_open(); /* for its fields */
+    (journal_fd >= 0 ? write_journal : to_journal ? write_stream : write_stderr)(&message, line);
     message_send(&message);
 }
 
@@ -256,6 +272,7 @@ void log_close(void) {
 int log_set_loop(sd_event *event) {
     struct stat st = {};
 
+    journal_open();
     if (fstat(STDERR_FILENO, &st) >= 0 && (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode))) {
         int fd = open("/proc/self/fd/2", O_WRONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
         if (fd >= 0)

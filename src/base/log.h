@@ -2,8 +2,9 @@
 #pragma once
 /*
  * The log. Only the top of a role logs an error; everything below returns it. To the journal when standard
- * error is connected to it, with fields; else one line each on standard error. With a loop it never waits: what is not
- * taken at once is tried again later, up to a bound; what is beyond it is dropped, and it says how many lines were.
+ * error is connected to it, with fields where there are any, or a loop; else one line each on standard error. With a
+ * loop it never waits: what is not taken at once is tried again later, up to a bound; what is beyond it is dropped, and
+ * it says how many lines were.
  */
 #include <stddef.h>
 #include <syslog.h>

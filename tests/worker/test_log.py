@@ -83,6 +83,14 @@ def test_lines_are_in_the_journal_with_their_task_and_level(mill: Mill, journal:
         == "<3>bad\nplain\n\n<9>nine\n<30>daemon\n<7>\n<2> blank\n<1>half"
 
 
+def test_what_ends_a_worker_at_once_comes_by_standard_error(mill: Mill, journal: Journal) -> None:
+    """Of that the journal knows whose it is, however soon the process has ended."""
+    worker = mill.start("--nosuch", wait=False, before=journal.before)
+    assert worker.wait() == 64 and worker.log.startswith("<3>--nosuch: ")
+    with pytest.raises(TimeoutError):
+        journal.read(within=0.1)
+
+
 def test_lines_of_a_co_process_are_of_its_name_and_of_no_task(mill: Mill, journal: Journal) -> None:
     mill.conf("t", Mode="stream", Exec="/bin/sh -c \"echo '<4>one' >&2; seq 50 >&2; exec cat >/dev/null\"", LogRateLimitBurst="10")
     mill.start(before=journal.before)
