@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from system.machine import Machine, own_mounts
+from system.machine import Machine, cgroups, own_mounts
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NEEDED = ("systemd-nspawn", "mmdebstrap", "nsenter")
@@ -22,8 +22,13 @@ def missing() -> str:
     """Why this machine cannot boot another one; "" if it can."""
     if os.geteuid() != 0:
         return "the system tests boot containers, which takes root"
-    lacking = [tool for tool in NEEDED if not shutil.which(tool)]
-    return f"run contrib/deps system first; missing: {' '.join(lacking)}" if lacking else ""
+    if lacking := [tool for tool in NEEDED if not shutil.which(tool)]:
+        return f"run contrib/deps system first; missing: {' '.join(lacking)}"
+    if not os.access(cgroups(), os.W_OK):
+        return "there are no control groups v2 here that may be written to"
+    if subprocess.run(["unshare", "--mount", "true"]).returncode:
+        return "root may not make namespaces here"
+    return ""
 
 
 def output(*command: str | pathlib.Path) -> str:

@@ -22,10 +22,15 @@ def own_mounts() -> None:
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
 
 
+def cgroups() -> pathlib.Path:
+    """Where the tree of cgroup v2 is mounted; a path that is not there, if it is not."""
+    mounts = [line.split() for line in pathlib.Path("/proc/mounts").read_text().splitlines()]
+    return pathlib.Path(next((words[1] for words in mounts if words[2] == "cgroup2"), "/nonexistent"))
+
+
 def own_cgroup(name: str) -> pathlib.Path:
     """A container lives below the cgroup it was started in: two in one would end each other's services."""
-    mounts = [line.split() for line in pathlib.Path("/proc/mounts").read_text().splitlines()]
-    cgroup = pathlib.Path(next(words[1] for words in mounts if words[2] == "cgroup2")) / name
+    cgroup = cgroups() / name
     cgroup.mkdir()
     return cgroup
 
