@@ -114,6 +114,14 @@ def test_an_odd_instance_name_is_refused(mill: Machine, name: str, said: str) ->
     mill.run("systemctl reset-failed")
 
 
+def test_an_escaped_instance_name_is_refused(mill: Machine) -> None:
+    """By pgmill, or by systemd 257 itself, to which a folder in /run with a backslash is too much."""
+    unit = r"'pgmill-worker@\x2dx.service'"
+    assert mill.run(f"systemctl start {unit}", check=False).returncode == 1
+    assert failed_for_good(mill, unit, 64) or failed_for_good(mill, unit, 1)
+    mill.run(r"systemctl stop 'pgmill-worker@\x2dx.socket'; systemctl reset-failed", check=False)
+
+
 def test_no_database_is_said_and_waited_for(mill: Machine) -> None:
     mill.write("/etc/pgmill/worker@away.conf", "PGMILL_DATABASE=host=/nosuch dbname=x\n")
     mill.run("systemctl start --no-block pgmill-worker@away.service")
