@@ -78,7 +78,8 @@ def submit(machine: Machine, name: str, queue: str) -> str:
 
 
 def task(machine: Machine, id: str) -> dict:
-    return json.loads(machine.out(f"curl -fsS localhost:8000/api/tasks/{id}"))
+    # The API of a host that was cut off may yet have to find out that a session of it is gone: 503, try again.
+    return json.loads(machine.out(f"curl -fsS --retry 5 localhost:8000/api/tasks/{id}"))
 
 
 def beats(machine: Machine, id: str) -> list[float]:
