@@ -44,6 +44,21 @@ def test_stop_drains_and_loses_nothing(mill: Machine, mail: str) -> None:
     eventually(lambda: mill.sql(count + "status = 'COMPLETED' AND attempt = 1") == "20", within=60)
 
 
+def test_a_drain_may_take_longer_than_the_units_time_to_stop(mill: Machine) -> None:
+    """The worker asks for more, and systemd grants it."""
+    mill.write("/etc/pgmill/tasks.d/long.conf", "[Task]\nExec=/bin/sleep 6\n")
+    mill.write("/etc/pgmill/worker@slow.conf", "PGMILL_QUEUES=slow\nPGMILL_DRAIN=60s\n")
+    mill.write("/etc/systemd/system/pgmill-worker@slow.service.d/test.conf", "[Service]\nTimeoutStopSec=3\n")
+    mill.run("systemctl daemon-reload; systemctl start pgmill-worker@slow.service")
+    id = mill.out("pgmill submit --queue=slow long", user="pgmill")
+    # Its worker may hold a task that is RUNNING, and not yet have started its program.
+    eventually(lambda: "Attempt 1" in mill.journal(f"PGMILL_TASK={id}"))
+    mill.run("systemctl stop pgmill-worker@slow.service")
+    assert mill.show("pgmill-worker@slow.service", "Result") == "success"
+    done = task(mill, id)
+    assert (done["status"], done["attempt"]) == ("COMPLETED", 1)
+
+
 def test_a_frozen_worker_goes_on_when_thawed(mill: Machine, mail: str) -> None:
     id = submit(mill, "nap", "--queue=mail")
     eventually(lambda: task(mill, id)["status"] == "RUNNING")
