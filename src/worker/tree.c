@@ -132,10 +132,12 @@ void tree_kill(pid_t root) {
         (void) kill(p.list[i], SIGKILL);
 }
 
-int tree_sweep(bool (*is_program)(pid_t pid)) {
+/* One pass over the children of this process that are neither programs nor of its own session: kills them, and reaps those
+ * that have ended. */
+static void sweep(bool (*is_program)(pid_t pid), bool *ret_found, bool *ret_left) {
     _cleanup_(pids_done) Pids p = {};
-    int left = 0;
 
+    *ret_found = *ret_left = false;
     add_children(&p, getpid());
     for (size_t i = 0; i < p.n; i++) {
         pid_t session;
@@ -144,7 +146,16 @@ int tree_sweep(bool (*is_program)(pid_t pid)) {
             continue;
         if (state != 'Z')
             tree_kill(p.list[i]);
-        left |= waitpid(p.list[i], NULL, WNOHANG) == 0;
+        *ret_found = true;
+        *ret_left |= waitpid(p.list[i], NULL, WNOHANG) == 0;
     }
-    return left;
+}
+
+int tree_sweep(bool (*is_program)(pid_t pid)) {
+    bool found = true, left = false;
+
+    /* What has ended may have left a child, which came here after the list was read: until nobody is found. */
+    for (unsigned i = 0; i < PASSES_MAX && found && !left; i++)
+        sweep(is_program, &found, &left);
+    return found;
 }

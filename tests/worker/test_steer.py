@@ -168,6 +168,16 @@ def test_a_worker_that_stops_gives_a_frozen_task_back_as_paused(held: Mill) -> N
     assert told_to_end(held, id)["attempt"] == 1
 
 
+def test_what_is_born_while_its_parents_end_is_found(mill: Mill) -> None:
+    """Followed as process trees: a child comes to the worker when its parent ends, perhaps while the worker looks."""
+    mill.handler("t", "(setsid sleep 1000 & sleep 1000) & sleep 0.02")
+    mill.start("w", "--concurrency", "8")
+    ids = [mill.submit("t") for _ in range(100)]
+    for id in ids:
+        mill.ended(id)
+    assert not [pid for id in ids for pid in marked(id)]
+
+
 def test_a_frozen_task_outlives_a_lost_session(mill: Mill) -> None:
     worker, id = counting(mill)
     steer(mill, "pause", id)
