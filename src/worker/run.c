@@ -82,10 +82,17 @@ void run_error_output(Run *run, const char *data, size_t n) {
 
 /* ---- what became of it ---- */
 
+/* Microseconds that it has run, those that it stood still not counted; 0: it never began. */
+static uint64_t time_ran(const Run *run) {
+    const uint64_t until = run->frozen ? run->frozen_at : time_now_monotonic();
+
+    return run->started > 0 ? until - run->started - run->stood : 0;
+}
+
 static void end(Run *run, RunOutcome outcome, double delay) {
     clock_stop(&run->clock);
     run->state = RUN_ENDED;
-    run->took = run->started > 0 ? time_now_monotonic() - run->started : 0;
+    run->took = time_ran(run);
     run->outcome = outcome;
     run->delay = delay;
     run->on_end(run, run->userdata);
@@ -403,6 +410,11 @@ void run_pause(Run *run, bool pause) {
 }
 
 void run_frozen(Run *run, bool frozen) {
+    const uint64_t now = time_now_monotonic();
+
+    if (run->frozen) /* else it goes on before it stood still */
+        run->stood += now - run->frozen_at;
+    run->frozen_at = now;
     run->frozen = frozen;
     clock_hold(&run->clock, frozen);
     notify_hold(run->notify, frozen);

@@ -58,9 +58,10 @@ struct Run {
     char *result, *error; /* when ended: JSON texts or NULL */
     RunOutcome outcome;
     double delay;
-    char *why;              /* the error in plain words, or NULL */
-    uint64_t started, took; /* CLOCK_MONOTONIC, 0: it never began; µs from then to its end */
-    bool told;              /* its beginning is in the log */
+    char *why;                   /* the error in plain words, or NULL */
+    uint64_t started, frozen_at; /* CLOCK_MONOTONIC; 0: it never began */
+    uint64_t stood, took;        /* µs that it stood still, and that it ran until it ended */
+    bool told;                   /* its beginning is in the log */
 
     void (*on_end)(Run *run, void *userdata);
     void (*on_said)(Run *run, void *userdata);   /* progress or status, of one that runs: notify_said() */

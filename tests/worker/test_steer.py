@@ -155,6 +155,18 @@ def test_a_tree_that_hides_and_ignores_is_gone(held: Mill, how: str) -> None:
     assert worker.popen.poll() is None
 
 
+def test_the_log_does_not_count_the_time_it_stood_still(mill: Mill) -> None:
+    begun = time.monotonic()
+    worker, id = counting(mill)
+    steer(mill, "pause", id)
+    mill.until(id, "PAUSED")
+    time.sleep(2)  # is what is measured
+    steer(mill, "resume", id)
+    told_to_end(mill, id)
+    worker.wait_log("Completed after")
+    assert float(worker.log.split("Completed after ")[1].split()[0]) < time.monotonic() - begun - 1.9
+
+
 def test_a_worker_that_stops_gives_a_frozen_task_back_as_paused(held: Mill) -> None:
     worker, id = counting(held, "--drain", "1h")
     steer(held, "pause", id)
