@@ -169,7 +169,7 @@ static void on_listed(_unused_ Db *db, const DbReply *reply, void *userdata) {
         }
     }
     for (size_t k = 0; k < known; k++)
-        if (!listed[k] && w->runs[k]->state == RUN_RUNNING) {
+        if (!listed[k] && w->runs[k]->state < RUN_ENDED) {
             const LogTask task = run_log_task(w->runs[k]);
             log_event(LOG_WARNING, LOG_ID_FENCED, &task, "It is no longer this worker's: ending it");
             run_interrupt(w->runs[k]);
