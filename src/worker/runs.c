@@ -94,7 +94,7 @@ void runs_return_idle(Worker *w) {
 
 /* ---- beginning ---- */
 
-/* Those read ahead, the oldest first, while there are slots for them. */
+/* What was claimed, the oldest first, while there are slots for it. A reload may have left some without a place here. */
 static int on_start(_unused_ sd_event_source *s, void *userdata) {
     Worker *w = userdata;
     size_t slots = room_count(w);
@@ -105,31 +105,24 @@ static int on_start(_unused_ sd_event_source *s, void *userdata) {
         if (run->state != RUN_AHEAD)
             continue;
         Handler *h = handlers_find(&w->handlers, run->name);
-        if (!h)
-            run_return(run);
-        else if (slots > 0 && room_take(w, run->name)) {
+        if (h && slots > 0 && room_take(w, run->name)) {
             slots--;
             run_start(run, w->event, h);
-        } else
+        } else if (h && h->read_ahead > 0)
             w->ahead = true;
+        else
+            run_return(run);
     }
     return 0;
 }
 
+/* A worker that drains has neither slots nor handlers: all of it goes back. */
 void runs_start_claimed(Worker *w) {
-    for (size_t i = 0; i < w->n_runs; i++) {
-        Run *run = w->runs[i];
-        if (run->state != RUN_CLAIMED)
-            continue;
-        Handler *h = handlers_find(&w->handlers, run->name);
-        if (!h || w->draining)
-            run_return(run);
-        else if (h->read_ahead > 0)
-            run->state = RUN_AHEAD;
-        else
-            run_start(run, w->event, h);
-        w->ahead = w->ahead || run->state == RUN_AHEAD;
-    }
+    for (size_t i = 0; i < w->n_runs; i++)
+        if (w->runs[i]->state == RUN_CLAIMED) {
+            w->runs[i]->state = RUN_AHEAD;
+            w->ahead = true;
+        }
     if (w->ahead)
         (void) on_start(NULL, w);
 }

@@ -39,6 +39,12 @@ def busy(mill: Mill) -> tuple[Process, list[uuid.UUID]]:
     return worker, ids
 
 
+def reload(worker: Process) -> None:
+    before = worker.log.count("Read ")
+    worker.signal(signal.SIGHUP)
+    worker.wait_for(lambda: worker.log.count("Read ") > before, "handlers read again")
+
+
 def untouched(mill: Mill, id: uuid.UUID, status: str) -> None:
     task = mill.until(id, status, within=8)
     assert (task["attempt"], task["errors"]) == (0, []), task
@@ -121,3 +127,26 @@ def test_one_that_is_no_longer_its_worker_s_does_not_begin(mill: Mill, busy: tup
     mill.db.execute("SELECT pgmill.cancel(%s)", [ids[0]])
     assert mill.ended(ids[1])["attempt"] == 1
     assert worker.log.count(f"{ids[1]}: Attempt 1") == 1
+
+
+def test_a_reload_while_they_are_claimed_begins_no_more_than_concurrency(mill: Mill) -> None:
+    worker = begin(mill, slots="4", Concurrency="1")
+    mill.handler("other", "exit 0")
+    reload(worker)
+    for _ in range(20):
+        mill.ended(mill.submit("t", '"pid"'))
+    hold, = submit(mill, '"hold"')
+    eventually(lambda: claimed(mill) == {hold})
+    mill.db.execute("SELECT pg_advisory_lock(pgmill.lock_class('queue'), hashtext('default'))")
+    ids = submit(mill, *['"pid"'] * 2)
+    last = mill.submit("other")
+    waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    eventually(lambda: mill.db.execute(waits).fetchone() == (1,))
+    stream(mill, Concurrency="1")
+    reload(worker)
+    mill.db.execute("SELECT pg_advisory_unlock(pgmill.lock_class('queue'), hashtext('default'))")
+    mill.ended(last)
+    mill.db.execute("SELECT pgmill.cancel(%s)", [hold])
+    for id in ids:
+        worker.wait_log(f"{id}: Completed")
+    assert worker.log.index(f"{hold}: Cancelling") < min(worker.log.index(f"{id}: Attempt 1") for id in ids)
