@@ -160,7 +160,7 @@ def test_a_killed_workers_tasks_run_again_and_never_twice_at_once(mill: Mill) ->
 
 def test_a_worker_silent_for_less_than_its_grace_period_keeps_its_tasks(mill: Mill) -> None:
     mill.handler("t", RUN.format("sleep 1"))
-    silent = mill.start("silent")
+    silent = mill.start("silent", "--grace", "2min")
     id = mill.submit("t")
     eventually(mill.runs)
     silent.signal(signal.SIGSTOP)
