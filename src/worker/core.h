@@ -114,6 +114,7 @@ void runs_remove(Worker *w, bool (*gone)(const Run *run)); /* and frees; NULL: a
 void runs_start_claimed(Worker *w);                        /* their claims are proven */
 void runs_want(Worker *w);        /* soon: a slot may be free for one that was read ahead */
 void runs_kill_all(Worker *w);    /* at once, back to the line unblamed */
+void runs_return_late(Worker *w); /* those read ahead in vain */
 void runs_return_idle(Worker *w); /* the same for those that stand still, or are about to, or wait to begin */
 
 /* ---- room.c ---- */

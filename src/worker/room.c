@@ -5,6 +5,7 @@
  */
 #include <limits.h>
 
+#include "base/time.h"
 #include "worker/core.h"
 
 /* Nobody should wait longer behind tasks that were read ahead, while another worker may be idle. */
@@ -13,6 +14,7 @@
 
 typedef struct Places {
     unsigned taken; /* slots that tasks of the handler hold */
+    unsigned soon;  /* of these, such as may be free soon */
     unsigned ahead; /* tasks of it that wait for one */
 } Places;
 
@@ -67,6 +69,7 @@ static size_t index_of(const Worker *w, const char *name) { /* n: this host has 
 
 /* The last place stands for all that have no handler now. */
 size_t room_count(Worker *w) {
+    const uint64_t now = time_now_monotonic();
     bool limited = false;
 
     memset(w->places, 0, (w->handlers.n + 1) * sizeof(Places));
@@ -76,6 +79,8 @@ size_t room_count(Worker *w) {
     for (size_t i = 0; limited && i < w->n_runs; i++) {
         Places *p = &w->places[index_of(w, w->runs[i]->name)];
         p->taken += w->runs[i]->state < RUN_ENDED && w->runs[i]->state != RUN_AHEAD;
+        p->soon += w->runs[i]->state == RUN_CLAIMED ||
+                   (w->runs[i]->state == RUN_RUNNING && now - w->runs[i]->started < AHEAD_USEC);
         p->ahead += w->runs[i]->state == RUN_AHEAD;
     }
     return free_slots(w);
@@ -91,11 +96,12 @@ bool room_take(Worker *w, const char *name) {
     return true;
 }
 
-/* What its slots get done in that time, going by how long attempts took of late. */
+/* What its slots get done in that time, going by how long attempts took of late; not counting those whose attempt takes longer
+ * already. */
 static unsigned ahead_room(const Handler *h, const Places *p) {
     if (h->read_ahead == 0 || h->took_usec == 0)
         return 0;
-    const uint64_t most = MIN(h->read_ahead, AHEAD_USEC * p->taken / h->took_usec);
+    const uint64_t most = MIN(h->read_ahead, AHEAD_USEC * p->soon / h->took_usec);
     return most > p->ahead ? (unsigned) most - p->ahead : 0;
 }
 

@@ -59,7 +59,8 @@ struct Run {
     RunOutcome outcome;
     double delay;
     char *why;                   /* the error in plain words, or NULL */
-    uint64_t started, frozen_at; /* CLOCK_MONOTONIC; 0: it never began */
+    uint64_t ahead_since;        /* CLOCK_MONOTONIC, of RUN_AHEAD */
+    uint64_t started, frozen_at; /* the same; 0: it never began */
     uint64_t stood, took;        /* µs that it stood still, and that it ran until it ended */
     bool told;                   /* its beginning is in the log */
 

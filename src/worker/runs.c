@@ -3,8 +3,11 @@
  * What this worker has of tasks, in the order of their claims; and what of it begins when. A task of a handler with
  * ReadAhead= may be here before there is a slot for it: it begins when one is free, not a round trip later.
  */
+#include "base/time.h"
 #include "base/timer.h"
 #include "worker/core.h"
+
+#define AHEAD_PATIENCE_USEC USEC_PER_SEC /* what it waits for takes longer than anybody thought */
 
 Run *runs_find(Worker *w, Id id, int64_t claim_no) {
     for (size_t i = 0; i < w->n_runs; i++)
@@ -92,6 +95,13 @@ void runs_return_idle(Worker *w) {
     }
 }
 
+void runs_return_late(Worker *w) {
+    for (size_t i = 0; i < w->n_runs; i++)
+        if (w->runs[i]->state == RUN_AHEAD &&
+            time_now_monotonic() - w->runs[i]->ahead_since >= AHEAD_PATIENCE_USEC)
+            run_return(w->runs[i]);
+}
+
 /* ---- beginning ---- */
 
 /* What was claimed, the oldest first, while there are slots for it. A reload may have left some without a place here. */
@@ -121,6 +131,7 @@ void runs_start_claimed(Worker *w) {
     for (size_t i = 0; i < w->n_runs; i++)
         if (w->runs[i]->state == RUN_CLAIMED) {
             w->runs[i]->state = RUN_AHEAD;
+            w->runs[i]->ahead_since = time_now_monotonic();
             w->ahead = true;
         }
     if (w->ahead)

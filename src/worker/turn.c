@@ -351,6 +351,7 @@ static int on_poll(sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
         w->listed = false; /* say it again: the answer tells when the next task is due */
         w->claim_wanted = true;
     }
+    runs_return_late(w);
     turn_status(w); /* once a second is enough, and as much as the service manager should have to read */
     idle_look(w);
     turn_want(w, false);

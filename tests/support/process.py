@@ -107,7 +107,7 @@ class Process:
     def wait_for(self, found: Callable[[], bool], what: str, within: float = 20) -> None:
         with self.changed:
             said = self.changed.wait_for(lambda: found() or not self.reader.is_alive(), within) and found()
-        assert said, f"no {what}; messages {self.messages}, log:\n{self.log}"
+        assert said, f"no {what}; exit status {self.popen.poll()}, messages {self.messages}, log:\n{self.log}"
 
     def wait_message(self, message: str, within: float = 20) -> None:
         self.wait_for(lambda: any(message in m for m in self.messages), f"notification {message}", within)
