@@ -92,7 +92,6 @@ bool room_take(Worker *w, const char *name) {
     if (i == w->handlers.n || w->places[i].taken >= w->handlers.list[i]->concurrency)
         return false;
     w->places[i].taken++;
-    w->places[i].ahead--;
     return true;
 }
 

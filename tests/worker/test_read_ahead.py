@@ -89,7 +89,7 @@ def test_one_that_waits_is_steered_as_if_it_had_not_been_claimed(
     untouched(mill, ids[2], status)
 
 
-def test_a_drain_gives_them_back_at_once(mill: Mill) -> None:
+def test_a_drain_gives_them_back(mill: Mill) -> None:
     worker = begin(mill)
     ids = ahead(mill, 4, '{"slow": 30}', *['"message"'] * 3)
     worker.signal(signal.SIGTERM)
