@@ -223,12 +223,17 @@ def test_the_database_may_go_and_come(mill: Machine) -> None:
     mill.run("systemctl stop postgresql.service 'postgresql@*.service'")
     eventually(lambda: all("waiting for the database" in mill.show(unit, "StatusText") for unit in WORKERS))
     assert mill.out("curl -sS -o /dev/null -w '%{http_code}' localhost:8000/readyz") == "503"
+    mill.run("systemctl start --no-block pgmill-prune.service")
+    eventually(lambda: mill.show("pgmill-prune.service", "SubState") == "auto-restart")
     mill.run("systemctl start postgresql.service")
+    eventually(lambda: mill.show("pgmill-prune.service", "Result") == "success", within=60)
     assert wait(mill, submit(mill, "say"), "COMPLETED")
     assert [mill.show(unit, "MainPID") for unit in ("pgmill-api.service", *WORKERS)] == pids
 
 
 def test_prune_runs_from_its_timer(mill: Machine) -> None:
-    mill.run("systemctl start pgmill-prune.service")
-    assert "forgot 0 tasks" in mill.journal("-u pgmill-prune.service")
     assert mill.out("systemctl list-timers --no-legend pgmill-prune.timer")
+    drop_in(mill, "pgmill-prune.timer", "[Timer]", "OnActiveSec=1", "AccuracySec=1ms", "RandomizedDelaySec=0")
+    mill.run("systemctl restart pgmill-prune.timer")
+    eventually(lambda: "forgot 0 tasks" in mill.journal("-u pgmill-prune.service"), within=60)
+    mill.run("systemctl revert pgmill-prune.timer; systemctl restart pgmill-prune.timer")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The package over a machine's life: upgraded under load, removed, installed again, purged. After test_services.py."""
+"""The Debian package over a machine's life: upgraded under load, removed, installed again, purged. After test_services.py."""
 
 import pathlib
 
@@ -34,6 +34,7 @@ def test_remove_and_install_again(mill: Machine) -> None:
 
 
 def test_purge_leaves_nothing_but_the_database(mill: Machine) -> None:
+    mill.run("systemctl set-property pgmill.slice CPUWeight=50; systemctl set-property --runtime pgmill.slice IOWeight=50")
     mill.run("dpkg --purge pgmill")
     assert mill.out("find / -xdev -name '*pgmill*' -not -path '/proc/*' -not -path '/root/*'"
                     " -not -path '/var/lib/postgresql/*' -not -path '/sys/*'") == ""
