@@ -260,9 +260,9 @@ int setup_network(Setup *s) {
 
 static int unit_failed(const char *unit, const char *verb, int r) {
     if (r == -ETIME)
-        log_error(
-            "%s is not ready after %d s and goes on trying; \"systemctl list-jobs\", \"systemctl status %s\" and "
-            "\"journalctl -u %s\" say what it waits for",
+        log_error("%s is not ready after %d s and goes on trying; \"systemctl list-jobs\", \"systemctl "
+                  "status %s\" and "
+                  "\"journalctl -u %s\" say what it waits for",
             unit, START_LIMIT_SEC, unit, unit);
     else if (r < 0)
         (void) log_error_errno(r, "Cannot run " SYSTEMCTL ": %m");

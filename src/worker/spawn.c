@@ -8,15 +8,13 @@
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/pidfd.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "base/log.h"
-#include "base/service.h"
 #include "base/timer.h"
+#include "worker/child.h"
 #include "worker/folder.h"
 #include "worker/tree.h"
 
@@ -125,94 +123,6 @@ int spawn_identity(char **ret) {
 void spawn_done(void) {
     cgroup_tree_done(&tree);
     folder_done();
-}
-
-/* ---- the child's side: async-signal-safe calls only ---- */
-
-typedef struct Child {
-    const SpawnSpec *spec;
-    char **environment;
-    const char *folder;
-    int error_fd;
-    pid_t parent;
-    int cgroup; /* to move to; -EBADF: it is there already, or there is none */
-} Child;
-
-/* The program's descriptors to 0, 1 and 2, the one for errors to 3, and nothing else. */
-static bool child_descriptors(const Child *c) {
-    int from[4];
-
-    for (int i = 0; i < 4; i++) { /* out of the way of what they become */
-        from[i] = fcntl(i < 3 ? c->spec->stdio[i] : c->error_fd, F_DUPFD, 4);
-        if (from[i] < 0)
-            return false;
-    }
-    for (int i = 0; i < 4; i++)
-        if (dup2(from[i], i) < 0)
-            return false;
-    return fcntl(3, F_SETFD, FD_CLOEXEC) >= 0 && close_range(4, ~0U, 0) >= 0;
-}
-
-static _Noreturn void child_exec(const Child *c) {
-    sigset_t none;
-
-    (void) sigemptyset(&none);
-    for (int number = 1; number < NSIG; number++)
-        (void) signal(number, SIG_DFL); /* what was ignored would stay so */
-    (void) sigprocmask(SIG_SETMASK, &none, NULL);
-    service_restore_descriptors();
-    (void) setsid();
-    /* The worker's end is the program's end: nobody else would know of it. */
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != c->parent)
-        _exit(EXIT_FAILURE);
-    if (!has_cgroups())
-        (void) tree_adopt();
-    int error_fd = c->error_fd;
-    if ((c->cgroup < 0 || cgroup_enter(c->cgroup) >= 0) && child_descriptors(c)) {
-        error_fd = 3;
-        (void) umask(022);
-        if (chdir(c->folder) >= 0)
-            (void) execve(c->spec->argv[0], c->spec->argv, c->environment);
-    }
-    int error = errno;
-    if (write(error_fd, &error, sizeof(error)) < 0)
-        _exit(EXIT_FAILURE);
-    _exit(EXIT_FAILURE);
-}
-
-/* ---- environment ---- */
-
-static int environment_new(const SpawnSpec *spec, const char *folder, char ***ret) {
-    static const char *const passed[] = { "HOME", "LOGNAME", "TZ", "USER" };
-    static const char *const fixed[] = { "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin",
-        "LANG=C.UTF-8" };
-    size_t added = 0, n = 0;
-    int r = 0;
-
-    while (spec->environment && spec->environment[added])
-        added++;
-    char **list = calloc(ELEMENTS(passed) + ELEMENTS(fixed) + added + 3, sizeof(char *));
-    if (!list)
-        return -ENOMEM;
-    for (size_t i = 0; i < ELEMENTS(fixed) && r >= 0; i++)
-        r = string_replace(&list[n++], fixed[i]);
-    for (size_t i = 0; i < ELEMENTS(passed) && r >= 0; i++)
-        if (getenv(passed[i]))
-            r = string_printf(&list[n++], "%s=%s", passed[i], getenv(passed[i]));
-    if (r >= 0)
-        r = string_printf(&list[n++], "PGMILL_DIRECTORY=%s", folder);
-    if (r >= 0)
-        r = string_printf(&list[n++], "TMPDIR=%s", folder);
-    for (size_t i = 0; i < added && r >= 0; i++)
-        r = string_replace(&list[n++], spec->environment[i]);
-    *ret = list;
-    return r;
-}
-
-static void environment_freep(char ***list) {
-    for (char **e = *list; e && *e; e++)
-        free(*e);
-    free(*list);
 }
 
 /* ---- the end ---- */
@@ -374,7 +284,7 @@ static int fork_child(Spawned *s, Child *c) {
 }
 
 static int start(Spawned *s, const SpawnSpec *spec) {
-    _cleanup_(environment_freep) char **environment = NULL;
+    _cleanup_(child_environment_freep) char **environment = NULL;
     int fds[2];
 
     int r = string_printf(&s->name, "%s.%" PRIu64, spec->name, ++count);
@@ -386,13 +296,20 @@ static int start(Spawned *s, const SpawnSpec *spec) {
             r = s->state_fd = cgroup_open_state(s->cgroup);
     }
     if (r >= 0)
-        r = environment_new(spec, s->folder, &environment);
+        r = child_environment(spec->environment, s->folder, &environment);
     if (r < 0)
         return r;
     if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
         return -errno;
     s->error_fd = fds[0];
-    Child child = { spec, environment, s->folder, fds[1], getpid(), -EBADF };
+    Child child = { .argv = spec->argv,
+        .environment = environment,
+        .stdio = spec->stdio,
+        .folder = s->folder,
+        .error_fd = fds[1],
+        .parent = getpid(),
+        .cgroup = -EBADF,
+        .adopt = !has_cgroups() };
     r = fork_child(s, &child);
     (void) close_fd(fds[1]);
     return r < 0 ? r : watch(s);
