@@ -65,11 +65,13 @@ class Process:
         command = [*(before or []), *command]
         self.messages: list[str] = []
         self.log = ""
+        temporary = folder / "tmp"  # what a killed worker leaves goes with the test
+        temporary.mkdir(exist_ok=True)
         path = folder / f"notify-{len(list(folder.iterdir()))}"
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify.bind(str(path))
         self.sockets = sockets or []
-        variables = os.environ | {"NOTIFY_SOCKET": str(path)} | (environment or {})
+        variables = os.environ | {"NOTIFY_SOCKET": str(path), "TMPDIR": str(temporary)} | (environment or {})
         for name in ("LISTEN_FDS", "LISTEN_PID", "WATCHDOG_PID", "PGMILL_DATABASE", "PGMILL_TASKS"):
             variables.pop(name, None)
         if watchdog:

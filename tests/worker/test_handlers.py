@@ -56,11 +56,13 @@ def test_a_program_works_in_a_folder_of_its_own_that_goes_with_it(mill: Mill, ru
     mill.handler("t", f"pwd; echo $PGMILL_DIRECTORY; mktemp -u; stat -c %a .; mkdir -p a/b; touch a/b/c; chmod 0 a/b; "
                       f"ln -s {outside} link; ln -s {outside}/precious a/d")
     mill.handler("empty", "pwd")
-    worker = mill.start(environment={"RUNTIME_DIRECTORY": str(mill.folder)} if runtime else None)
+    of_service = mill.folder / "run"
+    of_service.mkdir()
+    worker = mill.start(environment={"RUNTIME_DIRECTORY": str(of_service)} if runtime else None)
     used, named, temporary, mode = mill.ended(mill.submit("t"))["result"].splitlines()
     empty = mill.ended(mill.submit("empty"))["result"]
     assert used == named == str(pathlib.Path(temporary).parent) and mode == "700" and used != empty
-    assert pathlib.Path(used).is_relative_to(mill.folder) == runtime
+    assert pathlib.Path(used).is_relative_to(of_service) == runtime
     assert not pathlib.Path(empty).exists()
     eventually(lambda: not pathlib.Path(used).exists())
     worker.stop()
