@@ -6,16 +6,34 @@
 CREATE TYPE pgmill.priority AS ENUM ('LOW', 'MEDIUM', 'HIGH', 'CRITICAL');
 CREATE TYPE pgmill.state AS ENUM ('ready', 'running', 'completed', 'cancelled', 'failed');
 
+-- Domains and not constraints of the table: their errors name the field and what it takes ("value for domain
+-- pgmill.max_attempts violates check constraint "1 to 1000""), and no update of other columns pays for them.
 CREATE DOMAIN pgmill.label AS text COLLATE "C"
-  CONSTRAINT label CHECK (octet_length(VALUE) BETWEEN 1 AND 100 AND VALUE !~ '^[.-]|[^A-Za-z0-9_.-]');
+  CONSTRAINT "1 to 100 of A-Z a-z 0-9 _ . - and neither . nor - first"
+  CHECK (octet_length(VALUE) BETWEEN 1 AND 100 AND VALUE !~ '^[.-]|[^A-Za-z0-9_.-]');
+CREATE DOMAIN pgmill.name AS pgmill.label;
+CREATE DOMAIN pgmill.queue AS pgmill.label;
+CREATE DOMAIN pgmill.scheduled_at AS timestamptz
+  CONSTRAINT "years 1970 to 9999" CHECK (VALUE >= '1970-01-01 00:00:00+00' AND VALUE < '10000-01-01 00:00:00+00');
+CREATE DOMAIN pgmill.max_attempts AS int CONSTRAINT "1 to 1000" CHECK (VALUE BETWEEN 1 AND 1000);
+CREATE DOMAIN pgmill.timeout AS interval
+  CONSTRAINT "more than 0, at most 366 days" CHECK (VALUE > interval '0' AND VALUE <= interval '366 days');
+CREATE DOMAIN pgmill.tags AS text[]
+  CONSTRAINT "one dimension, at most 20, 4096 bytes together, none NULL"
+  CHECK (coalesce(array_ndims(VALUE), 1) = 1 AND cardinality(VALUE) <= 20 AND array_position(VALUE, NULL) IS NULL
+         AND pg_column_size(VALUE) <= 4096);
+CREATE DOMAIN pgmill.unique_key AS text COLLATE "C"
+  CONSTRAINT "1 to 200 bytes, no control characters"
+  CHECK (octet_length(VALUE) BETWEEN 1 AND 200 AND VALUE !~ '[\x01-\x1f\x7f]');
+CREATE DOMAIN pgmill.progress AS real CONSTRAINT "0 to 100" CHECK (VALUE BETWEEN 0 AND 100);
+CREATE DOMAIN pgmill.status_text AS text CONSTRAINT "1 to 200 bytes" CHECK (octet_length(VALUE) BETWEEN 1 AND 200);
 
 CREATE TABLE pgmill.tasks (
   id           uuid PRIMARY KEY,                -- UUIDv7: carries the creation time
   claim_no     bigint NOT NULL DEFAULT 0,       -- rises at every claim; one third of the fence
   worker       uuid,                            -- who claimed it last
   due_at       timestamptz NOT NULL,            -- not before; its place in the line
-  scheduled_at timestamptz                      -- as the client gave it
-               CHECK (scheduled_at >= '1970-01-01 00:00:00+00' AND scheduled_at < '10000-01-01 00:00:00+00'),
+  scheduled_at pgmill.scheduled_at,             -- as the client gave it
   created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
   started_at   timestamptz,                     -- of the last attempt
   finished_at  timestamptz,
@@ -23,28 +41,25 @@ CREATE TABLE pgmill.tasks (
   frozen_at    timestamptz,                     -- it runs, and its worker has let it stand still since
   frozen_seconds real NOT NULL DEFAULT 0,       -- it stood still before that, in this attempt
   cancel_at    timestamptz,                     -- flag: cancel asked for at
-  timeout      interval CHECK (timeout > interval '0' AND timeout <= interval '366 days'),  -- NULL: the handler's
+  timeout      pgmill.timeout,                  -- NULL: the handler's
   priority     pgmill.priority NOT NULL,
   state        pgmill.state NOT NULL DEFAULT 'ready',
   cpu_usec     bigint,                          -- taken by the last attempt that ended, and its largest
   memory_peak  bigint,                          -- memory in bytes; NULL: not known
   attempt      int NOT NULL DEFAULT 0,          -- blamed runs, the running one included
   deferrals    int NOT NULL DEFAULT 0,          -- runs in a row that put it off without blame
-  max_attempts int CHECK (max_attempts BETWEEN 1 AND 1000),  -- NULL: the handler's, filled in at the claim
+  max_attempts pgmill.max_attempts,             -- NULL: the handler's, filled in at the claim
   ready        boolean NOT NULL DEFAULT true,   -- state = 'ready' and not paused: may be claimed
   unique_held  boolean NOT NULL DEFAULT false,  -- unfinished, and has a unique_key
-  queue        pgmill.label NOT NULL,
-  name         pgmill.label NOT NULL,
-  tags         text[] NOT NULL DEFAULT '{}'
-               CHECK (coalesce(array_ndims(tags), 1) = 1 AND cardinality(tags) <= 20
-                      AND array_position(tags, NULL) IS NULL AND pg_column_size(tags) <= 4096),
-  unique_key   text COLLATE "C"                 -- at most one unfinished task of a queue has it
-               CHECK (octet_length(unique_key) BETWEEN 1 AND 200 AND unique_key !~ '[\x01-\x1f\x7f]'),
+  queue        pgmill.queue NOT NULL,
+  name         pgmill.name NOT NULL,
+  tags         pgmill.tags NOT NULL DEFAULT '{}',
+  unique_key   pgmill.unique_key,               -- at most one unfinished task of a queue has it
   payload      jsonb NOT NULL,
   result       jsonb,
   errors       jsonb NOT NULL DEFAULT '[]',     -- one object per blamed attempt: pgmill.errors_add()
-  progress     real CHECK (progress BETWEEN 0 AND 100),                     -- what the last attempt said
-  status_text  text CHECK (octet_length(status_text) BETWEEN 1 AND 200),    -- of itself; NULL: nothing
+  progress     pgmill.progress,                 -- what the last attempt said of itself; NULL: nothing
+  status_text  pgmill.status_text,
   log          text                             -- the end of standard error, of a later attempt that is not in errors
 ) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.05);
 
@@ -95,7 +110,7 @@ CREATE TABLE pgmill.tallies (
 
 -- Queues that somebody configured; a queue without a row is open and unlimited.
 CREATE TABLE pgmill.queues (
-  name        pgmill.label PRIMARY KEY,
+  name        pgmill.queue PRIMARY KEY,
   paused      boolean NOT NULL DEFAULT false,
   max_running int CHECK (max_running >= 0)      -- across all hosts; NULL: no limit
 );

@@ -21,9 +21,10 @@ $$;
 CREATE OR REPLACE VIEW pgmill.task AS
 SELECT
   id, queue::text AS queue, name::text AS name, pgmill.status(state, paused_at, frozen_at, due_at, started_at) AS status,
-  priority, payload, tags, unique_key, scheduled_at, created_at, started_at, finished_at,
-  paused_at, attempt, max_attempts, extract(epoch FROM timeout)::float8 AS timeout, worker, cpu_usec, memory_peak,
-  progress, status_text,
+  priority, payload, tags::text[] AS tags, unique_key::text AS unique_key, scheduled_at::timestamptz AS scheduled_at,
+  created_at, started_at, finished_at, paused_at, attempt, max_attempts::int AS max_attempts,
+  extract(epoch FROM timeout)::float8 AS timeout, worker, cpu_usec, memory_peak,
+  progress::real AS progress, status_text::text AS status_text,
   result, errors -> -1 ->> 'error' AS error, errors
 FROM pgmill.tasks;
 COMMENT ON VIEW pgmill.task IS 'Tasks with their status, as the REST API shows them';

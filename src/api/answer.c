@@ -55,20 +55,14 @@ void answer_stored(HttpRequest *r, Id id, bool replayed, const DbRows *rows, siz
     answer_submitted(r, id, replayed, &task);
 }
 
-/* Which field to name, from what the database says was violated. What is not here can only be the payload. */
+/* Which field to name: domains have the names of fields. What is not here can only be the payload. */
 static const char *culprit(const DbReply *reply) {
-    static const struct {
-        const char *constraint, *field;
-    } table[] = {
-        { "tasks_timeout_check", "timeout" },
-        { "tasks_max_attempts_check", "max_attempts" },
-        { "label", "name" },
-        { "tasks_unique_key_check", "unique_key" },
-    };
+    static const char *const fields[] = { "name", "queue", "scheduled_at", "max_attempts", "timeout", "tags",
+        "unique_key" };
 
-    for (size_t i = 0; i < ELEMENTS(table); i++)
-        if (streq(table[i].constraint, reply->constraint))
-            return table[i].field;
+    for (size_t i = 0; i < ELEMENTS(fields); i++)
+        if (streq(fields[i], reply->constraint))
+            return fields[i];
     return "payload";
 }
 

@@ -33,7 +33,7 @@ typedef struct DbReply {
     DbOutcome outcome;
     const char *sqlstate;   /* five characters, "" when there is none */
     const char *message;    /* one line for a log or a problem, "" when DB_OK */
-    const char *constraint; /* name of the violated constraint or domain, column or data type; "" if none */
+    const char *constraint; /* name of the violated domain, constraint or column; "" if none */
     const DbRows *rows;     /* of a statement that is DB_OK, else NULL */
     bool warned; /* of a group: the server sent a WARNING (a wait for replication was cut short …) */
 } DbReply;

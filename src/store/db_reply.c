@@ -100,7 +100,7 @@ const char *db_error_field(const PGresult *res, int field) {
 }
 
 void db_error_set(DbError *e, const PGresult *res) {
-    static const int culprits[] = { PG_DIAG_CONSTRAINT_NAME, PG_DIAG_COLUMN_NAME, PG_DIAG_DATATYPE_NAME };
+    static const int culprits[] = { PG_DIAG_DATATYPE_NAME, PG_DIAG_CONSTRAINT_NAME, PG_DIAG_COLUMN_NAME };
     const char *culprit = "", *detail = db_error_field(res, PG_DIAG_MESSAGE_DETAIL);
     const char *sqlstate = db_error_field(res, PG_DIAG_SQLSTATE);
     char *message;

@@ -50,7 +50,7 @@ def test_settings(mill: Mill) -> None:
     ask(mill, "put_queue", "q", False, 5)
     assert ask(mill, "pause_queue", "q", True) == ("done", EMPTY | {"name": "q", "paused": True, "max_running": 5})
     assert ask(mill, "pause_queue", "q", False) == ("done", EMPTY | {"name": "q", "max_running": 5})
-    with pytest.raises(psycopg.errors.CheckViolation, match="label"):
+    with pytest.raises(psycopg.errors.CheckViolation, match="pgmill.queue .*1 to 100 of A-Z"):
         ask(mill, "put_queue", "no name", False, None)
 
 

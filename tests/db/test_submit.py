@@ -79,12 +79,12 @@ def test_a_time_in_the_past_means_now_and_is_remembered(mill: Mill) -> None:
 
 
 @pytest.mark.parametrize("arguments, error, named", [
-    ({"name": "no spaces"}, psycopg.errors.CheckViolation, "label"),
-    ({"queue": ""}, psycopg.errors.CheckViolation, "label"),
-    ({"queue": "x" * 101}, psycopg.errors.CheckViolation, "label"),
-    ({"max_attempts": 0}, psycopg.errors.CheckViolation, "max_attempts"),
-    ({"max_attempts": 1001}, psycopg.errors.CheckViolation, "max_attempts"),
-    ({"timeout": 0 * SECOND}, psycopg.errors.CheckViolation, "timeout"),
+    ({"name": "no spaces"}, psycopg.errors.CheckViolation, "pgmill.name .*1 to 100 of A-Z"),
+    ({"queue": ""}, psycopg.errors.CheckViolation, "pgmill.queue .*1 to 100 of A-Z"),
+    ({"queue": "x" * 101}, psycopg.errors.CheckViolation, "pgmill.queue .*1 to 100 of A-Z"),
+    ({"max_attempts": 0}, psycopg.errors.CheckViolation, "max_attempts .*1 to 1000"),
+    ({"max_attempts": 1001}, psycopg.errors.CheckViolation, "max_attempts .*1 to 1000"),
+    ({"timeout": 0 * SECOND}, psycopg.errors.CheckViolation, "timeout .*more than 0"),
     ({"priority": None}, psycopg.errors.NotNullViolation, "priority"),
     ({"payload": None}, psycopg.errors.NotNullViolation, "payload"),
     ({"tags": None}, psycopg.errors.NotNullViolation, "tags"),
