@@ -141,12 +141,13 @@ static int configuration_load(Doctor *d, int argc, char *argv[]) {
     return load(d, argc + 1, without);
 }
 
-/* Root is nobody to PostgreSQL: it looks as the services do. libpq shows the effective user. */
+/* Root is nobody to PostgreSQL: it looks as the services do. libpq shows the effective user, and looks for certificates
+ * in HOME, where it takes a folder that it may not enter for an error. */
 static int connect(Doctor *d) {
     const struct passwd *pw = geteuid() == 0 ? getpwnam(SERVICE_USER) : NULL;
     int saved_errno = 0;
 
-    if (pw && (setegid(pw->pw_gid) < 0 || seteuid(pw->pw_uid) < 0))
+    if (pw && (setenv("HOME", pw->pw_dir, 1) < 0 || setegid(pw->pw_gid) < 0 || seteuid(pw->pw_uid) < 0))
         saved_errno = errno;
     int r = db_open(&d->context.db, d->config.database, "pgmill doctor", &d->no_database);
     if (pw && (seteuid(0) < 0 || setegid(0) < 0))
