@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/log_id.h"
@@ -12,6 +13,10 @@ int cli_connect(const Config *config, Db **ret) {
     char *error = NULL;
 
     int r = db_open(ret, config->database, "pgmill", &error);
+    if (r == -ENOTCONN && geteuid() == 0) { /* nobody to PostgreSQL, as a rule */
+        free(TAKE_PTR(error));
+        r = db_open_as_service(ret, config->database, "pgmill", &error);
+    }
     return r < 0 ? cli_failed("connect to the database", r, error) : EX_OK;
 }
 

@@ -2,7 +2,6 @@
 #include "main/doctor.h"
 
 #include <ctype.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <sysexits.h>
 
@@ -141,19 +140,10 @@ static int configuration_load(Doctor *d, int argc, char *argv[]) {
     return load(d, argc + 1, without);
 }
 
-/* Root is nobody to PostgreSQL: it looks as the services do. libpq shows the effective user, and looks for certificates
- * in HOME, where it takes a folder that it may not enter for an error. */
+/* It looks as the services do. */
 static int connect(Doctor *d) {
-    const struct passwd *pw = geteuid() == 0 ? getpwnam(SERVICE_USER) : NULL;
-    int saved_errno = 0;
+    int r = db_open_as_service(&d->context.db, d->config.database, "pgmill doctor", &d->no_database);
 
-    if (pw && (setenv("HOME", pw->pw_dir, 1) < 0 || setegid(pw->pw_gid) < 0 || seteuid(pw->pw_uid) < 0))
-        saved_errno = errno;
-    int r = db_open(&d->context.db, d->config.database, "pgmill doctor", &d->no_database);
-    if (pw && (seteuid(0) < 0 || setegid(0) < 0))
-        saved_errno = errno;
-    if (saved_errno)
-        return log_error_errno(-saved_errno, "Cannot act as the user " SERVICE_USER ": %m");
     if (r < 0 && !d->no_database)
         return string_replace(&d->no_database, strerror(-r));
     return 0;

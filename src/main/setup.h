@@ -7,8 +7,8 @@
  */
 #include "base/util.h"
 #include "base/verb.h"
+#include "store/db.h" /* SERVICE_USER */
 
-#define SERVICE_USER  "pgmill"
 #define DATABASE_USER "postgres" /* PostgreSQL's own, on this host */
 
 typedef struct Setup {

@@ -110,6 +110,9 @@ bool db_bool(const DbRows *rows, size_t row, unsigned column);     /* false for 
  * was lost; -EIO the statement failed.
  */
 int db_open(Db **ret, const char *conninfo, const char *name, char **ret_error); /* tries once */
+/* The same, but root, who is nobody to PostgreSQL, connects as the services do, where their user exists. */
+#define SERVICE_USER "pgmill"
+int db_open_as_service(Db **ret, const char *conninfo, const char *name, char **ret_error);
 /* The rows are the caller's: db_rows_free(). ret_rows and ret_outcome may be NULL. */
 int db_query(Db *db, const DbStatement *statement, const char *const params[], DbRows **ret_rows,
     DbOutcome *ret_outcome, char **ret_error);

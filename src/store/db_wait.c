@@ -2,7 +2,10 @@
 /*
  * The waiting half of db.h, for client verbs: turns the connection's own loop until the answer is there.
  */
+#include <pwd.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 #include "base/util.h"
 #include "store/db.h"
@@ -63,6 +66,19 @@ int db_open(Db **ret, const char *conninfo, const char *name, char **ret_error) 
     }
     *ret = TAKE_PTR(db);
     return 0;
+}
+
+/* libpq shows the effective user, and looks for certificates in HOME, where it takes a folder that it may not enter for an
+ * error. */
+int db_open_as_service(Db **ret, const char *conninfo, const char *name, char **ret_error) {
+    const struct passwd *pw = geteuid() == 0 ? getpwnam(SERVICE_USER) : NULL;
+
+    if (pw && (setenv("HOME", pw->pw_dir, 1) < 0 || setegid(pw->pw_gid) < 0 || seteuid(pw->pw_uid) < 0))
+        return -errno;
+    int r = db_open(ret, conninfo, name, ret_error);
+    if (pw && (seteuid(0) < 0 || setegid(0) < 0))
+        return -errno;
+    return r;
 }
 
 static void on_reply(Db *db, const DbReply *reply, void *userdata) {

@@ -85,6 +85,12 @@ def test_first_task_of_the_readme(mill: Machine) -> None:
     assert mill.out(f"curl -sS -g 'http://[::1]:8000/api/tasks/{later}'")
 
 
+def test_root_who_set_it_up_speaks_to_the_queue(mill: Machine) -> None:
+    """By the verbs of the manual, although PostgreSQL has no role for root."""
+    id = mill.out("HOME=/root pgmill submit example_task")
+    eventually(lambda: json.loads(mill.out(f"HOME=/root pgmill show {id}"))["status"] == "COMPLETED")
+
+
 def test_unix_socket_is_for_its_group(mill: Machine) -> None:
     assert mill.out("stat -c '%U:%G %a' /run/pgmill/api.sock") == "root:pgmill 660"
     ask = "curl -sS -o /dev/null -w '%{http_code}' --unix-socket /run/pgmill/api.sock http://localhost/healthz"
