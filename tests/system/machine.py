@@ -150,8 +150,9 @@ class Machine:
         (self.cgroup / "cgroup.kill").write_text("1")
         self.nspawn.wait(60)
         eventually(lambda: "populated 0" in (self.cgroup / "cgroup.events").read_text(), within=60)
-        for folder, _, _ in os.walk(self.cgroup, topdown=False):
-            os.rmdir(folder)
+        for cgroup in cgroups().parent.glob(f"*/{self.cgroup.name}"):  # systemd-nspawn makes one in version 1, where that is
+            for folder, _, _ in os.walk(cgroup, topdown=False):
+                os.rmdir(folder)
         self.console.close()
         subprocess.run(["umount", str(self.root)], check=True)
         shutil.rmtree(self.folder)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from support.process import eventually
 from system.conftest import ROOT, root_of
 from system.machine import Machine, Network
 
@@ -60,11 +61,38 @@ def test_its_data_survive_building_it_anew(appliance: Appliance) -> None:
     assert "17." in appliance.run(HERE / "shell", "psql", "--version")
     assert "Serving 127.0.0.1:8123" in appliance.run(HERE / "logs")
     assert first in appliance.run(HERE / "logs", "-q", "-o", "cat", "-F", "PGMILL_TASK")
+    appliance.run(HERE / "shell", "systemctl", "enable", "--now", "pgmill-worker@3")
     appliance.run(HERE / "down")
     appliance.run(HERE / "build")
     appliance.run(HERE / "up")
     assert appliance.status(first) == "COMPLETED" and appliance.status(appliance.task()) == "COMPLETED"
+    appliance.run(HERE / "shell", "systemctl", "is-system-running", "--wait")
+    assert appliance.run(HERE / "shell", "systemctl", "is-active", "pgmill-worker@3") == "active"
+    assert first in appliance.run(HERE / "logs", "-q", "-o", "cat", "-F", "PGMILL_TASK")
     appliance.run(HERE / "down")
+    # What the other forms are made from has seen nothing of all this.
+    assert not list((appliance.root / "var/log/journal").iterdir()) and not (appliance.root / "etc/machine-id").read_text()
+    assert not list((appliance.root / "etc/systemd/system").glob("*/pgmill*"))
+
+
+def test_it_does_not_take_another_server_for_its_own(appliance: Appliance) -> None:
+    other = subprocess.Popen([*appliance.network.enter, "python3", "-u", "-m", "http.server", "--bind", "127.0.0.1", "8123"],
+                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        assert other.stdout and other.stdout.readline()
+        with pytest.raises(AssertionError, match="port 8123 is taken"):
+            appliance.run(HERE / "up")
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_it_can_be_shut_down_while_it_boots(appliance: Appliance) -> None:
+    booting = subprocess.Popen([*appliance.network.enter, HERE / "up"], env=appliance.environment,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    eventually((appliance.root.parent / "pid").exists)
+    appliance.run(HERE / "down")
+    booting.wait(150)
 
 
 def test_another_host_runs_it_as_a_portable_service(appliance: Appliance) -> None:
