@@ -36,7 +36,7 @@ void service_reloaded(void); /* READY=1, the status stays */
 int service_credential(const char *name, char **ret_path);
 /* The time in µs since 1970 that the timer which started this process was to elapse at, which is the same on every host
  * that has it: not when it did, nor, where ticks were missed, when it should have last. Asks the system bus. -ENXIO: no
- * timer started it; -EIO and others: the bus or systemd did not answer. */
+ * timer started it; others: the bus or systemd did not answer. */
 int service_timer_tick(uint64_t *ret);
 /* Raises the soft limit of open descriptors to n, or to the hard limit if that is lower; returns what it is. */
 uint64_t service_want_descriptors(uint64_t n);

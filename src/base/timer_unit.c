@@ -2,7 +2,8 @@
 /*
  * systemd sets TRIGGER_UNIT= for what a timer starts (systemd.exec(5), since 252). While the service runs, the timer's
  * TimersCalendar= still holds the time that elapsed, org.freedesktop.systemd1(5); TRIGGER_TIMER_REALTIME_USEC= is when it
- * was noticed, and of an earlier run at times.
+ * was noticed, and of an earlier run at times. Once a timer has started it, the service has TRIGGER_UNIT= even when somebody
+ * starts it by hand; the timer's next time is still to come then.
  */
 #include <systemd/sd-bus.h>
 #include <time.h>
@@ -11,7 +12,7 @@
 
 #define MANAGER "org.freedesktop.systemd1"
 
-/* Of a timer's several OnCalendar=, the latest that is not still to come. */
+/* Of a timer's several OnCalendar=, the latest that is not still to come. -ENXIO: none, so the timer did not elapse. */
 static int read_tick(sd_bus_message *m, uint64_t now, uint64_t *ret) {
     uint64_t usec;
 
@@ -20,7 +21,7 @@ static int read_tick(sd_bus_message *m, uint64_t now, uint64_t *ret) {
     while (r >= 0 && (r = sd_bus_message_read(m, "(sst)", NULL, NULL, &usec)) > 0)
         if (usec <= now)
             *ret = MAX(*ret, usec);
-    return r < 0 ? r : *ret == 0 ? -EIO : 0;
+    return r < 0 ? r : *ret == 0 ? -ENXIO : 0;
 }
 
 int service_timer_tick(uint64_t *ret) {

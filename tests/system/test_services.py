@@ -224,6 +224,19 @@ def test_a_tick_counts_once_on_all_hosts(mill: Machine) -> None:
     assert float(mill.sql("SELECT extract(epoch FROM last_tick) FROM pgmill.schedules")) % 2 == 0
 
 
+def test_a_schedule_may_be_started_by_hand(mill: Machine) -> None:
+    """Although its timer has started it before, and systemd still says so."""
+    drop_in(mill, "pgmill-schedule@say.timer", "[Timer]", "OnCalendar=hourly")
+    drop_in(mill, "pgmill-schedule@say.service", "[Service]", "ExecStart=",
+            "ExecStart=/usr/bin/pgmill submit --schedule=say --tags=hand say")
+    mill.run("touch -d '2 days ago' /var/lib/systemd/timers/stamp-pgmill-schedule@say.timer; systemctl start pgmill-schedule@say.timer")
+    count = "SELECT count(*) FROM pgmill.task WHERE tags = '{hand}'"
+    eventually(lambda: int(mill.sql(count)) == 1)
+    eventually(lambda: mill.show("pgmill-schedule@say.service", "ActiveState") == "inactive")
+    mill.run("systemctl start pgmill-schedule@say.service; systemctl stop pgmill-schedule@say.timer")
+    assert int(mill.sql(count)) == 2
+
+
 def test_the_database_may_go_and_come(mill: Machine) -> None:
     pids = [mill.show(unit, "MainPID") for unit in ("pgmill-api.service", *WORKERS)]
     mill.run("systemctl stop postgresql.service 'postgresql@*.service'")
