@@ -166,6 +166,12 @@ def test_restarting_the_api_refuses_nobody(mill: Machine) -> None:
     assert set(answers) == {"201"} and len(answers) >= 10
 
 
+def test_one_api_takes_the_place_of_several(mill: Machine) -> None:
+    for sockets in ["pgmill-api@1.socket pgmill-api@2.socket", "pgmill-api.socket"] * 3:
+        mill.run(f"systemctl start {sockets}")
+        assert mill.out("curl -sS -o /dev/null -w '%{http_code}' localhost:8000/healthz") == "200"
+
+
 def test_a_broken_setting_is_said_and_not_retried(mill: Machine) -> None:
     mill.write("/etc/pgmill/worker@odd.conf", "PGMILL_CONCURRENCY=many\n")
     mill.run("systemctl start pgmill-worker@odd.service", check=False)
