@@ -166,6 +166,18 @@ def test_restarting_the_api_refuses_nobody(mill: Machine) -> None:
     assert set(answers) == {"201"} and len(answers) >= 10
 
 
+def test_restarting_everything_waits_for_no_worker(mill: Machine) -> None:
+    id = submit(mill, "hold")
+    eventually(lambda: task(mill, id)["status"] == "RUNNING")
+    before = mill.show("pgmill-api.service", "MainPID")
+    mill.run("systemctl --no-block restart pgmill.target")
+    eventually(lambda: mill.show("pgmill-api.service", "MainPID") not in (before, "0"))
+    assert mill.out("curl -sS -m 5 -o /dev/null -w '%{http_code}' localhost:8000/healthz") == "200"
+    assert any(mill.show(unit, "ActiveState") == "deactivating" for unit in WORKERS)
+    mill.run(f"pgmill cancel {id}", user="pgmill")
+    eventually(lambda: all(mill.show(unit, "ActiveState") == "active" for unit in WORKERS))
+
+
 def test_one_api_takes_the_place_of_several(mill: Machine) -> None:
     for sockets in ["pgmill-api@1.socket pgmill-api@2.socket", "pgmill-api.socket"] * 3:
         mill.run(f"systemctl start {sockets}")
