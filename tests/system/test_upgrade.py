@@ -35,10 +35,12 @@ def test_remove_and_install_again(mill: Machine) -> None:
 
 def test_purge_leaves_nothing_but_the_database(mill: Machine) -> None:
     mill.run("systemctl set-property pgmill.slice CPUWeight=50; systemctl set-property --runtime pgmill.slice IOWeight=50")
+    mill.run("usermod --append --groups pgmill daemon")
     mill.run("dpkg --purge pgmill")
     assert mill.out("find / -xdev -name '*pgmill*' -not -path '/proc/*' -not -path '/root/*'"
                     " -not -path '/var/lib/postgresql/*' -not -path '/sys/*'") == ""
-    assert mill.run("getent passwd pgmill", check=False).returncode == 2
+    for kind in "passwd", "group":
+        assert mill.run(f"getent {kind} pgmill", check=False).returncode == 2
     assert mill.out("systemctl list-units --all --no-legend 'pgmill*'") == ""
     assert int(mill.sql("SELECT count(*) FROM pgmill.task")) > 100
 
