@@ -94,6 +94,8 @@ def failed_for_good(mill: Machine, unit: str, status: int) -> bool:
 @pytest.mark.parametrize("lines, status, said", [
     ("LoadCredential=tokens:/etc/pgmill/none", 243, "Failed to set up credentials"),
     ("User=nosuch", 217, "Failed to determine user credentials"),
+    ("SupplementaryGroups=nosuch", 216, "Failed to determine supplementary groups"),
+    ("WorkingDirectory=/nosuch", 200, "Changing to the requested working directory failed"),
     ("ReadWritePaths=/nosuch", 226, "/nosuch"),
     ("ExecStart=\nExecStart=/usr/bin/pgmill worker %i --nosuch", 64, "nosuch"),
     ("Environment=PGMILL_CONCURRENCY=many", 78, 'PGMILL_CONCURRENCY: "many" must be a number from 1 to 1000'),
