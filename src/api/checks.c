@@ -38,7 +38,7 @@ static CheckResult tokens_look(_unused_ const Check *self, const CheckContext *c
     }
     if (access(path, R_OK) < 0) {
         buf_printf(found, "%s: %s", path, strerror(errno));
-        return errno == EACCES ? CHECK_UNSEEN : CHECK_PROBLEM;
+        return errno == EACCES && !c->as_services ? CHECK_UNSEEN : CHECK_PROBLEM;
     }
     if (tokens_load(path, &tokens) < 0) {
         buf_printf(found, "%s cannot be used, as it says above", path);

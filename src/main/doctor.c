@@ -2,6 +2,7 @@
 #include "main/doctor.h"
 
 #include <ctype.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <sysexits.h>
 
@@ -140,13 +141,26 @@ static int configuration_load(Doctor *d, int argc, char *argv[]) {
     return load(d, argc + 1, without);
 }
 
-/* It looks as the services do. */
-static int connect(Doctor *d) {
-    int r = db_open_as_service(&d->context.db, d->config.database, "pgmill doctor", &d->no_database);
+/* Root may read everything, and is nobody to PostgreSQL: from here on it is who the services are. */
+static int look_as_services(Doctor *d) {
+    const struct passwd *pw = geteuid() == 0 ? getpwnam(SERVICE_USER) : NULL;
 
-    if (r < 0 && !d->no_database)
-        return string_replace(&d->no_database, strerror(-r));
-    return 0;
+    if (!pw)
+        return 0;
+    int r = setup_become(pw);
+    if (r < 0)
+        return log_error_errno(r, "Cannot become the user " SERVICE_USER ": %m");
+    d->context.as_services = true;
+    if (d->configuration || access(CONFIG_FILE_DEFAULT, F_OK) < 0 || access(CONFIG_FILE_DEFAULT, R_OK) == 0)
+        return 0;
+    return string_replace(&d->configuration,
+        "the services may not read " CONFIG_FILE_DEFAULT ": chgrp pgmill and chmod 0640 it");
+}
+
+static int connect(Doctor *d) {
+    int r = db_open(&d->context.db, d->config.database, "pgmill doctor", &d->no_database);
+
+    return r < 0 && !d->no_database ? string_replace(&d->no_database, strerror(-r)) : 0;
 }
 
 static int run(int argc, char *argv[]) {
@@ -157,7 +171,9 @@ static int run(int argc, char *argv[]) {
     int r = configuration_load(&d, argc, argv);
     if (r < 0)
         return config_exit_status(r);
-    r = connect(&d);
+    r = look_as_services(&d);
+    if (r >= 0)
+        r = connect(&d);
     if (r < 0)
         return EX_OSERR;
     d.context.config = &d.config;
@@ -179,7 +195,7 @@ const Verb doctor_verb = {
     .summary = "Check what could be wrong with database and host, and say how to mend it",
     .help = "One line a check: ok, warning, problem, or unseen where this user cannot tell. Any user may "
             "ask; root\n"
-            "sees most, and connects as the services do. The exit status is 1 when there is a problem.\n",
+            "sees most, and looks as the services do. The exit status is 1 when there is a problem.\n",
     .section = "",
     .options = options,
 };

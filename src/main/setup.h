@@ -5,6 +5,8 @@
  * setup_database.c does it to PostgreSQL, setup_host.c to this host. Every step looks first, says in one line what it
  * did or left alone, and may be repeated.
  */
+#include <pwd.h>
+
 #include "base/util.h"
 #include "base/verb.h"
 #include "store/db.h" /* SERVICE_USER */
@@ -39,6 +41,8 @@ int setup_connection_check(const Setup *s); /* is all this within reach of whoev
 
 /* ---- setup_host.c ---- */
 int setup_host_check(const Setup *s); /* root, systemd, units, user */
+/* For good. HOME goes along, where libpq looks for certificates. */
+int setup_become(const struct passwd *pw);
 /* Runs a step as another user, in a child; as oneself without being root. */
 int setup_as(const char *user, SetupStep step, const Setup *s);
 int setup_configuration_check(const Setup *s); /* can the URL be written, and be read back? */

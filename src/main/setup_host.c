@@ -98,8 +98,7 @@ int setup_host_check(const Setup *s) {
 
 /* ---- as somebody else ---- */
 
-/* In the child. HOME is where libpq looks for certificates. */
-static int become(const struct passwd *pw) {
+int setup_become(const struct passwd *pw) {
     if (initgroups(pw->pw_name, pw->pw_gid) < 0 || setresgid(pw->pw_gid, pw->pw_gid, pw->pw_gid) < 0 ||
         setresuid(pw->pw_uid, pw->pw_uid, pw->pw_uid) < 0 || chdir("/") < 0 ||
         setenv("HOME", pw->pw_dir, 1) < 0)
@@ -127,7 +126,7 @@ int setup_as(const char *user, SetupStep step, const Setup *s) {
         return EX_OSERR;
     }
     if (pid == 0) {
-        int r = become(pw);
+        int r = setup_become(pw);
         if (r < 0)
             (void) log_error_errno(r, "Cannot become the user %s: %m", user);
         status = r < 0 ? EX_OSERR : step(s);

@@ -17,7 +17,8 @@ typedef enum CheckResult {
 
 typedef struct CheckContext {
     const Config *config;
-    Db *db; /* db_open(); NULL: out of reach, and then no check with a statement is asked */
+    Db *db;           /* db_open(); NULL: out of reach, and then no check with a statement is asked */
+    bool as_services; /* whoever asks may do what they may: what is forbidden is so to them */
 } CheckContext;
 
 typedef struct Check Check;

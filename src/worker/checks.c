@@ -35,7 +35,7 @@ static CheckResult handlers_look(_unused_ const Check *self, const CheckContext 
             buf_printf(
                 found, "; %s: cannot run %s: %s", h.list[i]->path, h.list[i]->argv[0], strerror(errno));
             /* The services may be allowed what whoever asks is not. */
-            result = MAX(result, errno == EACCES ? CHECK_WARNING : CHECK_PROBLEM);
+            result = MAX(result, errno == EACCES && !c->as_services ? CHECK_WARNING : CHECK_PROBLEM);
         }
     return result;
 }

@@ -242,6 +242,24 @@ def test_a_tick_counts_once_on_all_hosts(mill: Machine) -> None:
     assert float(mill.sql("SELECT extract(epoch FROM last_tick) FROM pgmill.schedules")) % 2 == 0
 
 
+@pytest.mark.parametrize("path, lines, check", [
+    ("/etc/pgmill/pgmill.conf", "", "configuration"),
+    ("/etc/pgmill/tasks.d/closed.conf", "[Task]\nExec=/bin/true\n", "handlers"),
+    ("/usr/local/bin/closed", "#!/bin/sh\n", "handlers"),
+])
+def test_doctor_sees_what_the_services_may_not_read(mill: Machine, path: str, lines: str, check: str) -> None:
+    """Root may: so it looks with their rights."""
+    if lines:
+        mill.write(path, lines, 0o700)
+        mill.write("/etc/pgmill/tasks.d/closes.conf", f"[Task]\nExec={path if 'bin' in path else '/bin/true'}\n")
+    try:
+        mill.run(f"chmod 0700 {path}")
+        done = mill.run("pgmill doctor", check=False)
+        assert done.returncode == 1 and f"problem  {check}: " in done.stdout and path in done.stdout + done.stderr
+    finally:
+        mill.run(f"chmod 0640 {path}" if not lines else f"rm {path} /etc/pgmill/tasks.d/closes.conf")
+
+
 def test_a_schedule_may_be_started_by_hand(mill: Machine) -> None:
     """Although its timer has started it before, and systemd still says so."""
     drop_in(mill, "pgmill-schedule@say.timer", "[Timer]", "OnCalendar=hourly")
