@@ -28,7 +28,7 @@ def test_the_rpm_holds_what_the_deb_holds(deb: str, rpm: str) -> None:
     for line in output("rpm", "-qplv", rpm).splitlines():
         mode, _, user, group, *_, path = line.split()
         if mode[0] == "-" and not path.startswith(OWN):
-            in_rpm[path] = (mode, f"{user}/{group}")
+            in_rpm[path.replace("/zsh/site-functions/", "/zsh/vendor-completions/")] = (mode, f"{user}/{group}")
     assert in_rpm == in_deb and "/usr/bin/pgmill" in in_rpm
     assert "/etc/pgmill/tasks.d" in output("rpm", "-qpl", rpm).splitlines()
 

@@ -36,7 +36,8 @@ def test_remove_and_install_again(mill: Machine) -> None:
 def test_purge_leaves_nothing_but_the_database(mill: Machine) -> None:
     mill.run("systemctl set-property pgmill.slice CPUWeight=50; systemctl set-property --runtime pgmill.slice IOWeight=50")
     mill.run("usermod --append --groups pgmill daemon")
-    mill.run("dpkg --purge pgmill")
+    mill.write("/etc/systemd/system/pgmill-report.service", "[Service]\nExecStart=/bin/true\n")
+    mill.run("dpkg --purge pgmill; rm /etc/systemd/system/pgmill-report.service")
     assert mill.out("find / -xdev -name '*pgmill*' -not -path '/proc/*' -not -path '/root/*'"
                     " -not -path '/var/lib/postgresql/*' -not -path '/sys/*'") == ""
     for kind in "passwd", "group":
