@@ -98,7 +98,8 @@ static void write_journal(Buf *b, const Line *line) {
     const LogTask *task = line->task;
 
     add_field(b, "PRIORITY", &"01234567"[line->level & 7], 1);
-    add_string(b, "SYSLOG_IDENTIFIER", log_name);
+    /* journalctl shows it before each line: which of a worker's many tasks this is about. */
+    add_string(b, "SYSLOG_IDENTIFIER", task ? task->name : log_name);
     add_field(b, "MESSAGE", line->text, line->len);
     if (line->id)
         add_string(b, "MESSAGE_ID", line->id);

@@ -47,7 +47,7 @@ class Journal:
             fields[name.decode()] = data[8:8 + size].decode()
             assert data[8 + size:9 + size] == b"\n"
             data = data[9 + size:]
-        assert fields["SYSLOG_IDENTIFIER"] == "pgmill-worker"
+        assert fields["SYSLOG_IDENTIFIER"] == fields.get("PGMILL_NAME", "pgmill-worker")
         task = tuple(fields[f"PGMILL_{name}"] for name in ("TASK", "NAME", "QUEUE", "ATTEMPT") if "PGMILL_TASK" in fields)
         return Entry(int(fields["PRIORITY"]), fields["MESSAGE"], task or None, fields.get("MESSAGE_ID"),
                      fields.get("PGMILL_NAME"))
