@@ -34,10 +34,19 @@ void service_reloaded(void); /* READY=1, the status stays */
 /* The file of a credential (systemd.exec(5), LoadCredential=) if the service manager passed one of that name, else
  * NULL. -ENOMEM. */
 int service_credential(const char *name, char **ret_path);
-/* The time in µs since 1970 that the timer which started this process was to elapse at, which is the same on every host
- * that has it: not when it did, nor, where ticks were missed, when it should have last. Asks the system bus. -ENXIO: no
- * timer started it; others: the bus or systemd did not answer. */
-int service_timer_tick(uint64_t *ret);
+/* What the timer that started this process says. */
+typedef struct TimerTick {
+    int64_t
+        at; /* µs since 1970 it was to elapse at, the same on every host that has it, and not when it did. Where
+                      * a tick was missed, it is when this host booted, or later by RandomizedDelaySec=, if there is one */
+    char **calendar; /* its OnCalendar=, NULL-terminated */
+} TimerTick;
+/* Asks the system bus. -ENXIO: no timer started it; others: the bus or systemd did not answer. */
+int service_timer_tick(TimerTick *ret);
+void timer_tick_done(TimerTick *t);
+/* Does one of these elapse after one time and not after another one? 1, 0. Asks systemd-analyze(1); errors: it did not
+ * answer. */
+int service_calendar_elapses(char *const *calendar, int64_t after, int64_t until);
 /* Raises the soft limit of open descriptors to n, or to the hard limit if that is lower; returns what it is. */
 uint64_t service_want_descriptors(uint64_t n);
 /* For a forked child, async-signal-safe: the limit as this process was given it (select() needs a low one). */

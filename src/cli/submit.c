@@ -175,49 +175,65 @@ static int task_parse(const char *name, const char *const values[], TaskNew *t) 
     return r;
 }
 
-/* *ret: the tick's time as text; "" when no timer started this: then it is submitted like any other. */
-static int tick_find(const char *schedule, char ret[static TIME_TEXT_SIZE]) {
-    uint64_t usec;
-
-    *ret = '\0';
+/* ret->at is 0 when no timer started this: then it is submitted like any other. */
+static int tick_find(const char *schedule, TimerTick *ret) {
     if (!schedule)
         return EX_OK;
     if (!task_label_valid(schedule)) {
         log_error("--schedule: \"%s\" is no name: " TASK_LABEL_RULE, schedule);
         return EX_USAGE;
     }
-    int r = service_timer_tick(&usec);
+    int r = service_timer_tick(ret);
     if (r == -ENXIO)
         return EX_OK;
     if (r < 0) {
         (void) log_error_errno(r, "Cannot ask systemd for the tick of %s: %m", getenv("TRIGGER_UNIT"));
         return EX_UNAVAILABLE;
     }
-    (void) time_format((int64_t) usec, ret);
     return EX_OK;
 }
 
-static int submit(Db *db, const TaskNew *task, const char *schedule, const char *tick) {
+/* A host that was off makes up for ticks that no other host has submitted. */
+static int submit_tick(Db *db, const TaskNew *task, const char *schedule, const TimerTick *tick,
+    char **ret_verdict, DbOutcome *ret_outcome, char **ret_error) {
+    TaskTick t = { .schedule = schedule, .at = tick->at };
+    int r;
+
+    do {
+        r = task_last_tick(db, schedule, &t.known, ret_error);
+        if (r < 0)
+            return r;
+        r = t.known ? service_calendar_elapses(tick->calendar, t.known, t.at) : 1;
+        if (r == 0)
+            return string_replace(ret_verdict, "passed");
+        if (r < 0)
+            (void) log_warning_errno(
+                r, "Cannot ask systemd-analyze whether another host has submitted this tick: %m");
+        r = task_submit_tick(db, task, &t, ret_verdict, ret_outcome, ret_error);
+    } while (r >= 0 && streq(*ret_verdict, "moved"));
+    return r;
+}
+
+static int submit(Db *db, const TaskNew *task, const char *schedule, const TimerTick *tick) {
     _cleanup_(freep) char *verdict = NULL;
     char *error = NULL;
     DbOutcome outcome = DB_OK;
     int r;
 
-    if (*tick)
-        r = task_submit_tick(
-            db, task, &(const TaskTick){ .schedule = schedule, .at = tick }, &verdict, &outcome, &error);
+    if (tick->at)
+        r = submit_tick(db, task, schedule, tick, &verdict, &outcome, &error);
     else
         r = task_submit(db, task, &outcome, &error);
     if (outcome == DB_CONFLICT || (r >= 0 && verdict && streq(verdict, "taken"))) {
         log_notice(
             "An unfinished task of the queue has the key \"%s\"", task->unique_key ? task->unique_key : "");
         free(error);
-        return *tick ? EX_OK : EX_TEMPFAIL;
+        return tick->at ? EX_OK : EX_TEMPFAIL;
     }
     if (r < 0)
         return cli_failed("submit the task", outcome == DB_INVALID ? -EBADMSG : r, error);
     if (verdict && streq(verdict, "passed"))
-        log_info("The tick of %s was submitted before, or has passed", tick);
+        log_info("The tick was submitted before, or has passed");
     else
         (void) puts(ID_TEXT(task->id));
     return EX_OK;
@@ -226,8 +242,9 @@ static int submit(Db *db, const TaskNew *task, const char *schedule, const char 
 static int submit_run(int argc, char *argv[]) {
     _cleanup_(config_done) Config config = {};
     _cleanup_(task_new_freep) TaskNew *task = calloc(1, sizeof(TaskNew));
+    _cleanup_(timer_tick_done) TimerTick tick = {};
     const char *values[_OPTION_MAX];
-    char tick[TIME_TEXT_SIZE], **args;
+    char **args;
 
     if (!task)
         return EX_OSERR;
@@ -241,15 +258,15 @@ static int submit_run(int argc, char *argv[]) {
     r = task_parse(args[0], values, task);
     if (r < 0)
         return config_exit_status(r);
-    int status = tick_find(values[OPTION_SCHEDULE], tick);
+    int status = tick_find(values[OPTION_SCHEDULE], &tick);
     if (status != EX_OK)
         return status;
     for (;;) {
         _cleanup_(db_freep) Db *db = NULL;
         status = cli_connect(&config, &db);
         if (status == EX_OK)
-            status = submit(db, task, values[OPTION_SCHEDULE], tick);
-        if (status != EX_UNAVAILABLE || !*tick)
+            status = submit(db, task, values[OPTION_SCHEDULE], &tick);
+        if (status != EX_UNAVAILABLE || !tick.at)
             return status;
         (void) sleep(RETRY_SEC); /* a tick is not lost while the database is away */
     }

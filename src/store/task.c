@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #include "base/json.h"
+#include "base/time.h"
 #include "store/array.h"
 
 static const char *const priority_names[_TASK_PRIORITY_MAX] = {
@@ -300,26 +301,41 @@ int task_submit(Db *db, const TaskNew *task, DbOutcome *ret_outcome, char **ret_
     return r;
 }
 
+int task_last_tick(Db *db, const char *schedule, int64_t *ret, char **ret_error) {
+    static const DbStatement statement = { .name = "last_tick",
+        .sql = "SELECT coalesce(max((extract(epoch FROM last_tick) * 1000000)::bigint), 0) "
+               "FROM pgmill.schedules WHERE name = $1",
+        .params = 1 };
+    _cleanup_(db_rows_freep) DbRows *rows = NULL;
+
+    int r = db_query(db, &statement, &schedule, &rows, NULL, ret_error);
+    if (r >= 0)
+        *ret = db_int(rows, 0, 0);
+    return r;
+}
+
 int task_submit_tick(Db *db, const TaskNew *task, const TaskTick *tick, char **ret_verdict,
     DbOutcome *ret_outcome, char **ret_error) {
     static const DbStatement statement = {
         .name = "submit_tick",
-        .sql = "SELECT pgmill.submit_tick($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-        .params = 2 + SUBMIT_PARAMS,
+        .sql = "SELECT pgmill.submit_tick($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+        .params = 3 + SUBMIT_PARAMS,
     };
     TaskNew *const tasks[] = { (TaskNew *) task };
     _cleanup_(db_rows_freep) DbRows *rows = NULL;
     Buf p[SUBMIT_PARAMS] = {};
-    const char *params[2 + SUBMIT_PARAMS] = { tick->schedule, tick->at };
+    char at[TIME_TEXT_SIZE], known[TIME_TEXT_SIZE];
+    const char *params[3 + SUBMIT_PARAMS] = { tick->schedule, time_format(tick->at, at),
+        tick->known ? time_format(tick->known, known) : NULL };
 
-    int r = submit_params(tasks, 1, p, params + 2);
+    int r = submit_params(tasks, 1, p, params + 3);
     if (r >= 0)
         r = db_query(db, &statement, params, &rows, ret_outcome, ret_error);
     if (r >= 0)
         r = string_replace(ret_verdict, db_value(rows, 0, 0));
     if (r >= 0 && streq(*ret_verdict, "stored"))
         r = db_query(
-            db, &wake, (const char *[]){ params[3], params[4], params[2] }, NULL, ret_outcome, ret_error);
+            db, &wake, (const char *[]){ params[4], params[5], params[3] }, NULL, ret_outcome, ret_error);
     params_done(p);
     return r;
 }

@@ -162,13 +162,17 @@ int task_submit(Db *db, const TaskNew *task, DbOutcome *ret_outcome, char **ret_
 int task_steer_wait(Db *db, TaskVerb verb, Id id, DbRows **ret, DbOutcome *ret_outcome,
     char **ret_error); /* as task_steer() */
 
-/* One tick of a recurring submission; at: as time_format() writes it. */
+/* One tick of a recurring submission; in µs since 1970. */
 typedef struct TaskTick {
-    const char *schedule, *at;
+    const char *schedule;
+    int64_t at, known; /* known: task_last_tick() */
 } TaskTick;
 
-/* Stores the task if this tick is later than any before on whichever host. *ret_verdict, to be freed: "stored",
- * "passed" (it came before), "taken" (an unfinished task has the unique_key; the tick has passed). */
+/* The last tick that counted, on whichever host; 0: none has yet. */
+int task_last_tick(Db *db, const char *schedule, int64_t *ret, char **ret_error);
+/* Stores the task if this tick is later than any before. *ret_verdict, to be freed: "stored", "passed" (it came before),
+ * "moved" (another one that is not known came before), "taken" (an unfinished task has the unique_key; the tick has
+ * passed). */
 int task_submit_tick(Db *db, const TaskNew *task, const TaskTick *tick, char **ret_verdict,
     DbOutcome *ret_outcome, char **ret_error);
 

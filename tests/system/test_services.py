@@ -242,6 +242,20 @@ def test_a_tick_counts_once_on_all_hosts(mill: Machine) -> None:
     assert float(mill.sql("SELECT extract(epoch FROM last_tick) FROM pgmill.schedules")) % 2 == 0
 
 
+@pytest.mark.parametrize("last, submitted", [("date_trunc('hour', now())", 0), ("now() - interval '3 hours'", 1)])
+def test_a_host_that_was_off_makes_up_for_what_no_other_has_submitted(mill: Machine, last: str, submitted: int) -> None:
+    drop_in(mill, "pgmill-schedule@late.timer", "[Timer]", "OnCalendar=hourly")
+    drop_in(mill, "pgmill-schedule@late.service", "[Service]", "ExecStart=",
+            f"ExecStart=/usr/bin/pgmill submit --schedule=late --tags=late{submitted} say")
+    mill.sql(f"INSERT INTO pgmill.schedules VALUES ('late', {last}) ON CONFLICT (name) DO UPDATE SET last_tick = {last}")
+    mill.run("touch -d '2 hours ago' /var/lib/systemd/timers/stamp-pgmill-schedule@late.timer; "
+             "systemctl start pgmill-schedule@late.timer")
+    eventually(lambda: mill.show("pgmill-schedule@late.service", "ExecMainExitTimestampMonotonic") != "0")
+    mill.run("systemctl stop pgmill-schedule@late.timer")
+    assert mill.show("pgmill-schedule@late.service", "Result") == "success"
+    assert int(mill.sql(f"SELECT count(*) FROM pgmill.task WHERE tags = '{{late{submitted}}}'")) == submitted
+
+
 @pytest.mark.parametrize("path, lines, check", [
     ("/etc/pgmill/pgmill.conf", "", "configuration"),
     ("/etc/pgmill/tasks.d/closed.conf", "[Task]\nExec=/bin/true\n", "handlers"),
