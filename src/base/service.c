@@ -52,6 +52,12 @@ int service_loop_new(
     return 0;
 }
 
+uint64_t service_watchdog(void) {
+    uint64_t usec = 0;
+
+    return sd_watchdog_enabled(false, &usec) > 0 ? usec : 0;
+}
+
 _Static_assert(SERVICE_LISTEN_FD == SD_LISTEN_FDS_START, "as sd_listen_fds(3) has it");
 
 int service_listen_fds(void) {

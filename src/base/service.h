@@ -47,6 +47,11 @@ void timer_tick_done(TimerTick *t);
 /* Does one of these elapse after one time and not after another one? 1, 0. Asks systemd-analyze(1); errors: it did not
  * answer. */
 int service_calendar_elapses(char *const *calendar, int64_t after, int64_t until);
+/* Adds the names of units that failed, with commas, and answers how many. pattern: as systemctl(1) takes it. Errors: the
+ * bus or systemd did not answer. */
+int service_failed_units(const char *pattern, Buf *names);
+/* How long the service manager waits for a sign of life, in µs; 0: it has no watchdog. */
+uint64_t service_watchdog(void);
 /* Raises the soft limit of open descriptors to n, or to the hard limit if that is lower; returns what it is. */
 uint64_t service_want_descriptors(uint64_t n);
 /* For a forked child, async-signal-safe: the limit as this process was given it (select() needs a low one). */

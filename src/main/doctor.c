@@ -165,7 +165,7 @@ static int connect(Doctor *d) {
 
 static int run(int argc, char *argv[]) {
     static const Check *const tables[] = { server_checks, state_checks, file_checks, api_checks,
-        worker_checks };
+        worker_checks, unit_checks };
     _cleanup_(doctor_done) Doctor d = {};
 
     int r = configuration_load(&d, argc, argv);

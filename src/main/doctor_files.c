@@ -5,6 +5,7 @@
  */
 #include <glob.h>
 #include <pwd.h>
+#include <stdio.h>
 #include <sys/stat.h>
 
 #include "main/doctor.h"
@@ -37,8 +38,23 @@ static int find_files(const Config *config, glob_t *files) {
     return r;
 }
 
+/* Root's are in order, and, where nobody set pgmill up, those of whoever runs it. */
+static void look_at_file(const CheckContext *c, const char *path, const struct stat *st, Buf *found) {
+    const struct passwd *owner;
+
+    if (st->st_mode & (S_IWGRP | S_IWOTH))
+        complain(
+            found, path, st->st_mode & S_IWOTH ? "can be changed by anybody" : "can be changed by its group");
+    else if (st->st_uid != 0 && (c->as_services || st->st_uid != geteuid())) {
+        owner = getpwuid(st->st_uid);
+        complain(found, path,
+            owner && streq(owner->pw_name, SERVICE_USER) ? "belongs to " SERVICE_USER
+                                                           ", and so tasks can change it"
+                                                         : "can be changed by an owner who is not root");
+    }
+}
+
 static CheckResult permissions_look(_unused_ const Check *self, const CheckContext *c, Buf *found) {
-    const struct passwd *service = getpwnam(SERVICE_USER);
     glob_t files = {};
     size_t seen = 0;
     struct stat st;
@@ -49,11 +65,7 @@ static CheckResult permissions_look(_unused_ const Check *self, const CheckConte
         if (stat(path, &st) < 0)
             continue;
         seen++;
-        if (st.st_mode & (S_IWGRP | S_IWOTH))
-            complain(found, path,
-                st.st_mode & S_IWOTH ? "can be changed by anybody" : "can be changed by its group");
-        else if (service && st.st_uid == service->pw_uid)
-            complain(found, path, "belongs to " SERVICE_USER ", and so tasks can change it");
+        look_at_file(c, path, &st, found);
     }
     globfree(&files);
     if (found->len > 0)
@@ -66,10 +78,47 @@ static CheckResult permissions_look(_unused_ const Check *self, const CheckConte
     return CHECK_OK;
 }
 
-static CheckResult password_look(_unused_ const Check *self, const CheckContext *c, Buf *found) {
+static bool has_password(const char *conninfo) {
     _cleanup_(freep) char *password = NULL;
+
+    return db_conninfo_get(conninfo, "password", &password, NULL) >= 0 && password;
+}
+
+static bool everybody_reads(const char *path) {
     struct stat st;
 
+    return stat(path, &st) >= 0 && st.st_mode & S_IROTH;
+}
+
+/* A file of variables, of one worker's own. */
+static bool names_password(const char *path) {
+    static const char variable[] = "PGMILL_DATABASE=";
+    _cleanup_(freep) char *line = NULL;
+    bool found = false;
+    size_t size = 0;
+    FILE *file = fopen(path, "re");
+
+    while (file && !found && getline(&line, &size, file) > 0) {
+        line[strcspn(line, "\n")] = '\0';
+        found =
+            strncmp(line, variable, sizeof(variable) - 1) == 0 && has_password(line + sizeof(variable) - 1);
+    }
+    if (file)
+        (void) fclose(file);
+    return found;
+}
+
+static CheckResult password_look(_unused_ const Check *self, const CheckContext *c, Buf *found) {
+    _cleanup_(freep) char *password = NULL;
+    glob_t files = {};
+
+    (void) glob("/etc/pgmill/worker@*.conf", GLOB_NOSORT, NULL, &files);
+    for (size_t i = 0; i < files.gl_pathc; i++)
+        if (everybody_reads(files.gl_pathv[i]) && names_password(files.gl_pathv[i]))
+            complain(found, files.gl_pathv[i], "can be read by anybody, and holds one");
+    globfree(&files);
+    if (found->len > 0)
+        return CHECK_PROBLEM;
     if (db_conninfo_get(c->config->database, "password", &password, NULL) < 0) {
         buf_puts(found, "the database's URL cannot be read");
         return CHECK_PROBLEM;
@@ -78,7 +127,7 @@ static CheckResult password_look(_unused_ const Check *self, const CheckContext 
         buf_puts(found, "none in the URL");
         return CHECK_OK;
     }
-    if (stat(CONFIG_FILE_DEFAULT, &st) < 0 || !(st.st_mode & S_IROTH)) {
+    if (!everybody_reads(CONFIG_FILE_DEFAULT)) {
         buf_puts(found, "in the URL, which not everybody can read");
         return CHECK_OK;
     }
@@ -95,7 +144,7 @@ const Check file_checks[] = {
     {
         .name = "password",
         .look = password_look,
-        .remedy = "chgrp pgmill " CONFIG_FILE_DEFAULT "; chmod 0640 " CONFIG_FILE_DEFAULT,
+        .remedy = "chgrp pgmill FILE; chmod 0640 FILE",
     },
     {},
 };

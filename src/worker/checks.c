@@ -18,6 +18,7 @@
 
 static CheckResult handlers_look(_unused_ const Check *self, const CheckContext *c, Buf *found) {
     _cleanup_(handlers_done) Handlers h = {};
+    struct stat st;
 
     if (handlers_load(c->config->tasks, &h) < 0) {
         buf_puts(found, "out of memory");
@@ -36,6 +37,9 @@ static CheckResult handlers_look(_unused_ const Check *self, const CheckContext 
                 found, "; %s: cannot run %s: %s", h.list[i]->path, h.list[i]->argv[0], strerror(errno));
             /* The services may be allowed what whoever asks is not. */
             result = MAX(result, errno == EACCES && !c->as_services ? CHECK_WARNING : CHECK_PROBLEM);
+        } else if (h.list[i]->argv && stat(h.list[i]->argv[0], &st) >= 0 && st.st_mode & S_IWOTH) {
+            buf_printf(found, "; %s: anybody can change %s", h.list[i]->path, h.list[i]->argv[0]);
+            result = CHECK_PROBLEM;
         }
     return result;
 }

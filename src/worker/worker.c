@@ -16,6 +16,7 @@
 #include "worker/stream.h"
 
 #define DRAIN_TICK_USEC  (2 * USEC_PER_SEC)
+#define ABORT_USEC       (3 * USEC_PER_SEC) /* from the watchdog's end to its own: TimeoutAbortSec= and the kill */
 #define EXTEND_USEC      (15 * USEC_PER_SEC) /* a loop that is late must not end what a watchdog would let live */
 #define LEAVE_LIMIT_USEC (10 * USEC_PER_SEC) /* after the last program's end: to write what became of it */
 
@@ -150,6 +151,18 @@ static int labels_check(char *const *list, const char *what) {
     return 0;
 }
 
+/* One that is stuck must have been ended before others take its tasks: pgmill-worker@.service(8). */
+static void grace_check(const Worker *w) {
+    uint64_t watchdog = service_watchdog(), least = (watchdog + ABORT_USEC) / 2 * 3;
+    char text[2][TIME_SPAN_SIZE];
+
+    if (watchdog > 0 && w->config.grace_usec <= least)
+        log_warning(
+            "Grace= is too short beside WatchdogSec=%s: should this worker be stuck, its tasks could begin "
+            "elsewhere while they run here. Lower that, or let Grace= be over %s",
+            time_format_span(watchdog, text[0]), time_format_span(least, text[1]));
+}
+
 static int init(Worker *w, int argc, char *argv[]) {
     Handlers h;
     char **args;
@@ -175,6 +188,7 @@ static int init(Worker *w, int argc, char *argv[]) {
     w->info = (WorkerInfo){
         .instance = args[0], .host = w->host, .grace_usec = w->config.grace_usec, .queues = w->config.queues
     };
+    grace_check(w);
     r = handlers_load(w->config.tasks, &h);
     if (r < 0)
         return r;

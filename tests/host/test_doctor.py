@@ -101,6 +101,19 @@ def open_handler(doctor: Doctor, db: psycopg.Connection) -> None:
     (doctor.tasks / "t.conf").chmod(0o666)
 
 
+def foreign_handler(doctor: Doctor, db: psycopg.Connection) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    os.chown(doctor.tasks / "t.conf", 65534, 65534)
+
+
+def open_program(doctor: Doctor, db: psycopg.Connection) -> None:
+    program = doctor.folder / "program"
+    program.touch()
+    program.chmod(0o777)
+    (doctor.tasks / "u.conf").write_text(f"[Task]\nExec={program}\n")
+
+
 def beyond(doctor: Doctor, db: psycopg.Connection) -> None:
     doctor.configuration = "[API]\nListen=127.0.0.1:8000,0.0.0.0:8000\n"
 
@@ -127,7 +140,8 @@ def away(doctor: Doctor, db: psycopg.Connection) -> None:
 @pytest.mark.parametrize("fault, check, result", [
     (unserved, "queues", "problem"), (no_schema, "schema", "problem"), (read_only, "primary", "problem"),
     (lost, "lost workers", "warning"), (broken_handler, "handlers", "problem"), (no_program, "handlers", "problem"),
-    (open_handler, "permissions", "problem"), (beyond, "addresses", "problem"), (no_tokens, "tokens", "problem"),
+    (open_handler, "permissions", "problem"), (foreign_handler, "permissions", "problem"),
+    (open_program, "handlers", "problem"), (beyond, "addresses", "problem"), (no_tokens, "tokens", "problem"),
     (bad_tokens, "tokens", "problem"), (bad_configuration, "configuration", "problem"), (away, "database", "problem"),
 ], ids=lambda value: getattr(value, "__name__", value))
 def test_each_fault_is_found(doctor: Doctor, db: psycopg.Connection, fault: Callable[..., None], check: str,

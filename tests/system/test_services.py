@@ -184,15 +184,26 @@ def test_one_api_takes_the_place_of_several(mill: Machine) -> None:
         assert mill.out("curl -sS -o /dev/null -w '%{http_code}' localhost:8000/healthz") == "200"
 
 
+def test_doctor_sees_a_password_that_everybody_reads(mill: Machine) -> None:
+    mill.write("/etc/pgmill/worker@open.conf", "PGMILL_DATABASE=postgres://pgmill:secret@localhost/pgmill\n")
+    try:
+        said = mill.run("pgmill doctor", check=False).stdout
+        assert "problem  password: /etc/pgmill/worker@open.conf can be read by anybody, and holds one" in said
+    finally:
+        mill.run("rm /etc/pgmill/worker@open.conf")
+
+
 def test_a_broken_setting_is_said_and_not_retried(mill: Machine) -> None:
     mill.write("/etc/pgmill/worker@odd.conf", "PGMILL_CONCURRENCY=many\n")
     mill.run("systemctl start pgmill-worker@odd.service", check=False)
     assert mill.show("pgmill-worker@odd.service", "ExecMainStatus") == "78"
     assert mill.show("pgmill-worker@odd.service", "NRestarts") == "0"
     assert 'PGMILL_CONCURRENCY: "many" must be a number from 1 to 1000' in mill.journal("-u pgmill-worker@odd.service")
+    assert "problem  units: pgmill-worker@odd.service failed" in mill.run("pgmill doctor", check=False).stdout
     mill.run("systemctl reset-failed pgmill-worker@odd.service")
-    mill.write("/etc/pgmill/worker@odd.conf", "PGMILL_QUEUES=odd\n")
+    mill.write("/etc/pgmill/worker@odd.conf", "PGMILL_QUEUES=odd\nPGMILL_GRACE=15s\n")
     mill.run("systemctl start pgmill-worker@odd.service")
+    assert "Grace= is too short beside WatchdogSec=10s" in mill.journal("-u pgmill-worker@odd.service")
     assert wait(mill, submit(mill, "say", "--queue", "odd"), "COMPLETED")
     mill.run("systemctl stop pgmill-worker@odd.service; rm /etc/pgmill/worker@odd.conf")
 

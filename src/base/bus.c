@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the service manager says over the system bus: org.freedesktop.systemd1(5).
+ *
+ * systemd sets TRIGGER_UNIT= for what a timer starts (systemd.exec(5), since 252). While the service runs, the timer's
+ * TimersCalendar= still holds the time that elapsed; TRIGGER_TIMER_REALTIME_USEC= is when it was noticed, and of an earlier
+ * run at times. Once a timer has started it, the service has TRIGGER_UNIT= even when somebody starts it by hand; the timer's
+ * next time is still to come then. Where Persistent= makes up for a time that was missed, systemd puts the boot's time in
+ * its place.
+ */
+#include <systemd/sd-bus.h>
+
+#include "base/service.h"
+#include "base/time.h"
+
+#define MANAGER      "org.freedesktop.systemd1"
+#define MANAGER_PATH "/org/freedesktop/systemd1"
+
+void timer_tick_done(TimerTick *t) {
+    for (char **c = t->calendar; c && *c; c++)
+        free(*c);
+    free(t->calendar);
+    *t = (TimerTick){};
+}
+
+static int add_calendar(TimerTick *t, size_t n, const char *expression) {
+    char **list = reallocarray(t->calendar, n + 2, sizeof(char *));
+
+    if (!list)
+        return -ENOMEM;
+    t->calendar = list;
+    list[n] = strdup(expression);
+    list[n + 1] = NULL;
+    return list[n] ? 0 : -ENOMEM;
+}
+
+/* Of a timer's several OnCalendar=, the latest that is not still to come. -ENXIO: none, so the timer did not elapse. */
+static int read_tick(sd_bus_message *m, int64_t now, TimerTick *ret) {
+    const char *expression;
+    uint64_t usec;
+    size_t n = 0;
+
+    int r = sd_bus_message_enter_container(m, 'a', "(sst)");
+    while (r >= 0 && (r = sd_bus_message_read(m, "(sst)", NULL, &expression, &usec)) > 0) {
+        r = add_calendar(ret, n++, expression);
+        if (usec <= (uint64_t) now)
+            ret->at = MAX(ret->at, (int64_t) usec);
+    }
+    return r < 0 ? r : ret->at == 0 ? -ENXIO : 0;
+}
+
+int service_timer_tick(TimerTick *ret) {
+    _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
+    _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+    _cleanup_(freep) char *path = NULL;
+    const char *unit = getenv("TRIGGER_UNIT");
+
+    *ret = (TimerTick){};
+    if (!unit)
+        return -ENXIO;
+    int r = sd_bus_path_encode(MANAGER_PATH "/unit", unit, &path);
+    if (r >= 0)
+        r = sd_bus_open_system(&bus);
+    if (r >= 0)
+        r = sd_bus_get_property(bus, MANAGER, path, MANAGER ".Timer", "TimersCalendar", NULL, &m, "a(sst)");
+    if (r >= 0)
+        r = read_tick(m, time_now(), ret);
+    if (r < 0)
+        timer_tick_done(ret);
+    return r;
+}
+
+/* ---- failed units ---- */
+
+static int ask_failed(sd_bus *bus, const char *pattern, sd_bus_message **ret) {
+    _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+
+    int r = sd_bus_message_new_method_call(
+        bus, &m, MANAGER, MANAGER_PATH, MANAGER ".Manager", "ListUnitsByPatterns");
+    if (r >= 0)
+        r = sd_bus_message_append(m, "asas", 1, "failed", 1, pattern);
+    return r < 0 ? r : sd_bus_call(bus, m, 0, NULL, ret);
+}
+
+int service_failed_units(const char *pattern, Buf *names) {
+    _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
+    _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+    const char *name;
+    int n = 0;
+
+    int r = sd_bus_open_system(&bus);
+    if (r >= 0)
+        r = ask_failed(bus, pattern, &m);
+    if (r >= 0)
+        r = sd_bus_message_enter_container(m, 'a', "(ssssssouso)");
+    while (r >= 0 && (r = sd_bus_message_read(m, "(ssssssouso)", &name, NULL, NULL, NULL, NULL, NULL, NULL,
+                          NULL, NULL, NULL)) > 0)
+        buf_printf(names, "%s%s", n++ > 0 ? ", " : "", name);
+    return r < 0 ? r : n;
+}
