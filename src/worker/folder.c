@@ -11,15 +11,12 @@
 
 static char *base; /* made with the first folder */
 
+/* Not in /run: that has a share of the memory, and when it is full so is the host's. */
 static int base_make(void) {
-    const char *runtime = getenv("RUNTIME_DIRECTORY"), *temporary = getenv("TMPDIR");
+    const char *temporary = getenv("TMPDIR");
     _cleanup_(freep) char *path = NULL;
-    int r;
 
-    if (runtime && *runtime == '/') /* of several, separated by colons, the first */
-        r = string_printf(&path, "%.*s/tasks-XXXXXX", (int) strcspn(runtime, ":"), runtime);
-    else
-        r = string_printf(&path, "%s/pgmill-XXXXXX", temporary && *temporary == '/' ? temporary : "/tmp");
+    int r = string_printf(&path, "%s/pgmill-XXXXXX", temporary && *temporary == '/' ? temporary : "/tmp");
     if (r < 0)
         return r;
     if (!mkdtemp(path))

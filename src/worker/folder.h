@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * A working folder for each program, below $RUNTIME_DIRECTORY (systemd.exec(5)) or, where there is none, below a
- * folder of this worker in the folder for temporary files. Removing what a program left never waits for the disk:
- * a child does it.
+ * A working folder for each program, below one of this worker in $TMPDIR or /tmp. Removing what a program left never waits
+ * for the disk: a child does it. What a worker leaves that is killed goes with its unit (PrivateTmp=, systemd.exec(5)).
  */
 #include <systemd/sd-event.h>
 
