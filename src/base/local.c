@@ -2,8 +2,10 @@
 #include "base/local.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #define SUFFIX ".sock"
@@ -28,6 +30,32 @@ int local_workers(int (*visit)(const char *name, void *userdata), void *userdata
     }
     free(list);
     return r;
+}
+
+int local_hold(const char *name) {
+    const char *folder = getenv("RUNTIME_DIRECTORY");
+    _cleanup_(freep) char *path = NULL;
+    static int fd = -EBADF; /* for good */
+
+    if (!folder || fd >= 0)
+        return 0;
+    int r = string_printf(&path, "%s/%s", folder, name);
+    if (r < 0)
+        return r;
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+    if (fd < 0 || fchmod(fd, 0644) < 0 || fcntl(fd, F_OFD_SETLK, &(struct flock){ .l_type = F_WRLCK }) < 0)
+        return -errno;
+    return 0;
+}
+
+bool local_holds(const char *name) {
+    struct flock lock = { .l_type = F_RDLCK };
+    _cleanup_(freep) char *path = NULL;
+
+    if (string_printf(&path, LOCAL_ALIVE "/%s", name) < 0)
+        return false;
+    _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    return fd >= 0 && fcntl(fd, F_OFD_GETLK, &lock) >= 0 && lock.l_type != F_UNLCK;
 }
 
 int local_connect(const char *name, int *ret_fd) {

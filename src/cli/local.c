@@ -96,18 +96,11 @@ typedef struct List {
     int status;
 } List;
 
-/* pgmill-worker@.service has this folder for as long as it runs (RuntimeDirectory=). */
-static bool runs(const char *name) {
-    _cleanup_(freep) char *path = NULL;
-
-    return string_printf(&path, LOCAL_FOLDER "@%s", name) >= 0 && access(path, F_OK) == 0;
-}
-
 static int add(const char *name, void *userdata) {
     _cleanup_(buf_done) Buf answer = {};
     List *l = userdata;
 
-    if (!runs(name))
+    if (!local_holds(name))
         buf_printf(&answer, "{\"name\": \"%s\", \"state\": \"stopped\"}", name);
     else {
         int r = ask(name, "status", &answer);

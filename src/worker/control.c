@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include "base/json.h"
+#include "base/local.h"
 #include "base/log.h"
 #include "base/service.h"
 #include "base/time.h"
@@ -308,6 +309,9 @@ int control_new(Control **ret, Worker *w) {
     int passed = service_listen_fds();
 
     *ret = NULL;
+    int r = local_hold(w->info.instance);
+    if (r < 0)
+        (void) log_warning_errno(r, "\"pgmill local\" will not see that this runs: %m");
     if (passed <= 0)
         return passed;
     if (passed > 1 || !service_is_listening(SERVICE_LISTEN_FD, AF_UNIX)) {
@@ -319,7 +323,7 @@ int control_new(Control **ret, Worker *w) {
     if (!c)
         return -ENOMEM;
     *c = (Control){ .worker = w, .fd = SERVICE_LISTEN_FD };
-    int r = sd_event_add_io(w->event, &c->io, c->fd, EPOLLIN, on_connection, c);
+    r = sd_event_add_io(w->event, &c->io, c->fd, EPOLLIN, on_connection, c);
     if (r < 0) {
         control_free(c);
         return r;

@@ -282,11 +282,12 @@ def test_who_serves_a_queue_is_enough(
 
 def test_the_verb_asks_those_that_run(mill: Mill, start: Callable[..., Process], pgmill: str, folder: pathlib.Path) -> None:
     mill.handler("t", "echo said >&2; sleep 600")
-    start()
+    (folder / "alive").mkdir()
+    start(environment={"RUNTIME_DIRECTORY": str(folder / "alive")})
+    (folder / "alive/idle").touch()  # of one that has ended
     idle = socket.socket(socket.AF_UNIX)
     idle.bind(str(folder / "worker/idle.sock"))
     idle.listen()
-    (folder / "worker@w").mkdir()  # as the unit's RuntimeDirectory=
 
     def local(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([*own_run(folder), pgmill, "local", *arguments], capture_output=True, text=True)
