@@ -10,6 +10,7 @@
  */
 #include <systemd/sd-bus.h>
 
+#include "base/config.h"
 #include "base/service.h"
 #include "base/time.h"
 
@@ -17,9 +18,7 @@
 #define MANAGER_PATH "/org/freedesktop/systemd1"
 
 void timer_tick_done(TimerTick *t) {
-    for (char **c = t->calendar; c && *c; c++)
-        free(*c);
-    free(t->calendar);
+    config_list_free(t->calendar);
     *t = (TimerTick){};
 }
 

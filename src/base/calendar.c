@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "base/config.h"
 #include "base/service.h"
 
 #define ANALYZE "/usr/bin/systemd-analyze"
@@ -44,13 +45,11 @@ int service_calendar_elapses(char *const *calendar, int64_t after, int64_t until
     char base[64], line[256];
     bool elapses = false;
     int fds[2], status;
-    size_t n = 0;
+    const size_t n = config_list_length(calendar);
     pid_t pid;
 
     (void) snprintf(base, sizeof(base), "--base-time=@%" PRId64 ".%06" PRId64, after / (int64_t) USEC_PER_SEC,
         after % (int64_t) USEC_PER_SEC);
-    while (calendar[n])
-        n++;
     _cleanup_(freep) const char **words = calloc(n + 4, sizeof(char *));
     if (!words)
         return -ENOMEM;

@@ -34,12 +34,12 @@ void service_reloaded(void); /* READY=1, the status stays */
 /* The file of a credential (systemd.exec(5), LoadCredential=) if the service manager passed one of that name, else
  * NULL. -ENOMEM. */
 int service_credential(const char *name, char **ret_path);
-/* What the timer that started this process says. */
+/* What the timer that started this process says. at: µs since 1970 that it was to elapse at, the same on every host that
+ * has it, and not when it did; where a tick was missed, when this host booted; later by RandomizedDelaySec=, if there is
+ * one. calendar: its OnCalendar=, NULL-terminated. */
 typedef struct TimerTick {
-    int64_t
-        at; /* µs since 1970 it was to elapse at, the same on every host that has it, and not when it did. Where
-                      * a tick was missed, it is when this host booted, or later by RandomizedDelaySec=, if there is one */
-    char **calendar; /* its OnCalendar=, NULL-terminated */
+    int64_t at;
+    char **calendar;
 } TimerTick;
 /* Asks the system bus. -ENXIO: no timer started it; others: the bus or systemd did not answer. */
 int service_timer_tick(TimerTick *ret);

@@ -6,6 +6,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 
+#include "base/config.h"
 #include "base/service.h"
 #include "worker/cgroup.h"
 #include "worker/tree.h"
@@ -14,11 +15,10 @@ int child_environment(char *const *added, const char *folder, char ***ret) {
     static const char *const passed[] = { "HOME", "LOGNAME", "TZ", "USER" };
     static const char *const fixed[] = { "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin",
         "LANG=C.UTF-8" };
-    size_t n_added = 0, n = 0;
+    const size_t n_added = config_list_length(added);
+    size_t n = 0;
     int r = 0;
 
-    while (added && added[n_added])
-        n_added++;
     char **list = calloc(ELEMENTS(passed) + ELEMENTS(fixed) + n_added + 3, sizeof(char *));
     if (!list)
         return -ENOMEM;
@@ -38,9 +38,7 @@ int child_environment(char *const *added, const char *folder, char ***ret) {
 }
 
 void child_environment_freep(char ***list) {
-    for (char **e = *list; e && *e; e++)
-        free(*e);
-    free(*list);
+    config_list_free(*list);
 }
 
 /* ---- in the child ---- */
