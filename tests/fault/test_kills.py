@@ -157,7 +157,7 @@ def test_a_cancelled_task_does_not_outlive_its_worker(
         mill.db.execute("SELECT pgmill.cancel(%s)", [id])
         here.kill(int(name[1:]))
         task = mill.ended(id, "CANCELLED", within=40)
-        assert task["attempt"] == 1
+        assert task["attempt"] <= 1  # 0: cancelled before the worker began its program
     assert not re.search("Sanitizer", "".join(worker.log for worker in here.workers))
 
 
