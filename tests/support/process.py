@@ -70,6 +70,7 @@ class Process:
         path = folder / f"notify-{len(list(folder.iterdir()))}"
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify.bind(str(path))
+        self.notify.setblocking(False)
         self.sockets = sockets or []
         variables = os.environ | {"NOTIFY_SOCKET": str(path), "TMPDIR": str(temporary)} | (environment or {})
         for name in ("LISTEN_FDS", "LISTEN_PID", "WATCHDOG_PID", "PGMILL_DATABASE", "PGMILL_TASKS"):
@@ -94,17 +95,18 @@ class Process:
         selector = selectors.DefaultSelector()
         selector.register(self.popen.stderr, selectors.EVENT_READ)
         selector.register(self.notify, selectors.EVENT_READ)
-        while True:
-            for key, _ in sorted(selector.select(), key=lambda ready: ready[0].fileobj is not self.notify):
-                data = os.read(key.fd, 65536).decode(errors="replace")
-                with self.changed:
-                    if key.fileobj is self.notify:
-                        self.messages += data.splitlines()
-                    else:
-                        self.log += data
-                    self.changed.notify_all()
-                if not data:
-                    return
+        log = b"more"
+        while log:
+            ready = [key.fileobj for key, _ in selector.select()]
+            log = os.read(self.popen.stderr.fileno(), 65536) if self.popen.stderr in ready else b"more"
+            with self.changed:
+                if self.popen.stderr in ready:
+                    self.log += log.decode(errors="replace")
+                # Whatever was sent before what the log said; and all of it, when that has ended.
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        self.messages += self.notify.recv(65536).decode(errors="replace").splitlines()
+                self.changed.notify_all()
 
     def wait_for(self, found: Callable[[], bool], what: str, within: float = 20) -> None:
         with self.changed:
