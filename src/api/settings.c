@@ -6,20 +6,12 @@
 #include "base/service.h"
 
 int settings_tokens(const Config *config, Tokens *ret, bool *ret_asked) {
-    _cleanup_(freep) char *credential = NULL;
-    const char *path = config->tokens;
-
-    int r = service_credential("tokens", &credential);
-    if (r < 0)
-        return log_error_errno(r, "Cannot look for credentials: %m");
-    if (!*path)
-        path = credential;
-    *ret_asked = path != NULL;
-    if (!path)
+    *ret_asked = *config->tokens;
+    if (!*ret_asked)
         return 0;
-    r = tokens_load(path, ret);
+    int r = tokens_load(config->tokens, ret);
     if (r >= 0 && ret->count == 0)
-        log_warning("%s holds no token: nobody gets in but by Unix sockets", path);
+        log_warning("%s holds no token: nobody gets in but by Unix sockets", config->tokens);
     return r;
 }
 

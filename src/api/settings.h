@@ -6,8 +6,7 @@
 #include "api/context.h"
 
 /*
- * The tokens: those of Tokens=, else those of the credential "tokens" that the service manager passed. *ret_asked:
- * there is one of these. Errors: as tokens_load(), logged.
+ * The tokens, if Tokens= names a file; *ret_asked: it does. Errors: as tokens_load(), logged.
  */
 int settings_tokens(const Config *config, Tokens *ret, bool *ret_asked);
 

@@ -171,21 +171,6 @@ static int check_file(const char *path, int fd) {
     return 0;
 }
 
-static int read_all(int fd, Buf *text) {
-    ssize_t n;
-
-    do {
-        char *space = buf_reserve(text, 4096);
-        if (!space)
-            return -ENOMEM;
-        n = read(fd, space, 4096);
-        if (n < 0)
-            return -errno;
-        buf_grew(text, (size_t) n);
-    } while (n > 0 && text->len <= TOKENS_FILE_MAX);
-    return text->len > TOKENS_FILE_MAX ? -EFBIG : 0;
-}
-
 int tokens_load(const char *path, Tokens *ret) {
     _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     _cleanup_(buf_done) Buf text = {};
@@ -195,7 +180,7 @@ int tokens_load(const char *path, Tokens *ret) {
     int r = fd < 0 ? log_error_errno(-errno, "%s: %m", path) : check_file(path, fd);
     if (r < 0)
         return r;
-    r = read_all(fd, &text);
+    r = buf_read(&text, fd, TOKENS_FILE_MAX);
     if (r < 0)
         return log_error_errno(r, "%s: %m", path);
     r = tokens_parse(text.data, text.len, ret, &line, &why);

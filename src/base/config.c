@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/config.h"
 
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <sysexits.h>
 
 #include "base/ini.h"
 #include "base/log.h"
+#include "base/service.h"
 #include "base/time.h"
+
+#define CREDENTIAL_MAX (64 * 1024)
 
 typedef enum KeyType {
     KEY_TEXT,
+    KEY_FILE,  /* the path of one */
     KEY_LIST,  /* items separated by blanks or commas */
     KEY_PATHS, /* items separated by colons */
     KEY_COUNT,
@@ -18,6 +23,10 @@ typedef enum KeyType {
     KEY_SPAN,
     KEY_BOOLEAN, /* 0 or 1, as systemd.syntax(7) spells them */
 } KeyType;
+
+static bool is_text(KeyType type) {
+    return type == KEY_TEXT || type == KEY_FILE;
+}
 
 /* One row a setting. */
 typedef struct Key {
@@ -28,20 +37,21 @@ typedef struct Key {
     const char *min, *max; /* of the number, where the type is one */
     const char *value;     /* the default */
     const char *argument, *help;
+    const char *credential; /* systemd.exec(5): holds the text, or is the file */
 } Key;
 
 #define FIELD(name) offsetof(Config, name)
 
 static const Key keys[] = {
     { "Database", "Url", "database", "PGMILL_DATABASE", KEY_TEXT, FIELD(database), false, NULL, NULL,
-        "dbname=pgmill", "URL", "PostgreSQL connection string or URI" },
+        DATABASE_DEFAULT, "URL", "PostgreSQL connection string or URI", "pgmill.database" },
     { "API", "Listen", "listen", "PGMILL_LISTEN", KEY_LIST, FIELD(listen), false, NULL, NULL,
         "127.0.0.1:8000,[::1]:8000", "ADDRESS",
         "HOST:PORT or socket path, when the service manager passes no socket" },
     { "API", "AllowedHosts", "allowed-hosts", "PGMILL_ALLOWED_HOSTS", KEY_LIST, FIELD(allowed_hosts), true,
         NULL, NULL, "", "NAMES", "host names to answer for besides localhost" },
-    { "API", "Tokens", "tokens", "PGMILL_TOKENS", KEY_TEXT, FIELD(tokens), true, NULL, NULL, "", "PATH",
-        "file of access tokens, see pgmill token --help" },
+    { "API", "Tokens", "tokens", "PGMILL_TOKENS", KEY_FILE, FIELD(tokens), true, NULL, NULL, "", "PATH",
+        "file of access tokens, see pgmill token --help", "pgmill.tokens" },
     { "API", "BodyMax", "body-max", "PGMILL_BODY_MAX", KEY_SIZE, FIELD(body_max), true, "1K", "64M", "1M",
         "SIZE", "largest request body" },
     { "API", "ConnectionsMax", "connections-max", "PGMILL_CONNECTIONS_MAX", KEY_COUNT, FIELD(connections_max),
@@ -155,6 +165,7 @@ static int key_set(Config *c, const Key *k, const char *value) {
 
     switch (k->type) {
     case KEY_TEXT:
+    case KEY_FILE:
         return string_replace(field, value);
     case KEY_LIST:
     case KEY_PATHS:
@@ -187,7 +198,7 @@ static int key_set_from(Config *c, const Key *k, const char *value, const char *
 void config_done(Config *c) {
     for (size_t i = 0; i < ELEMENTS(keys); i++) {
         void *field = (char *) c + keys[i].offset;
-        if (keys[i].type == KEY_TEXT)
+        if (is_text(keys[i].type))
             free(*(char **) field);
         else if (keys[i].type == KEY_LIST || keys[i].type == KEY_PATHS)
             config_list_free(*(char ***) field);
@@ -284,13 +295,62 @@ static int options_parse(const char *section, const Option *own, const char *fil
     return 0;
 }
 
+/* ---- credentials ---- */
+
+static int credential_read(Config *c, const Key *k, const char *path) {
+    _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    _cleanup_(buf_done) Buf text = {};
+
+    int r = fd < 0 ? -errno : buf_read(&text, fd, CREDENTIAL_MAX);
+    if (r < 0)
+        return log_error_errno(r, "%s: %m", path);
+    if (text.len > 0 && text.data[text.len - 1] == '\n')
+        text.data[--text.len] = '\0';
+    if (text.len == 0 || strcspn(text.data, "\n") < text.len) { /* strcspn() ends at a NUL, too */
+        log_error("%s: it must be one line, %s", path, k->help);
+        return -EBADMSG;
+    }
+    return key_set(c, k, text.data);
+}
+
+/* Root's verbs connect as the services do, with what systemd reads for those. A mere path would be of no use to them. */
+static int credential_find(const Key *k, char **ret_path) {
+    _cleanup_(freep) char *stored = NULL;
+
+    int r = service_credential(k->credential, ret_path);
+    if (r < 0 || *ret_path || k->type != KEY_TEXT || geteuid() != 0)
+        return r;
+    r = string_printf(&stored, CREDENTIAL_STORE "/%s", k->credential);
+    if (r >= 0 && access(stored, F_OK) == 0)
+        *ret_path = TAKE_PTR(stored);
+    return r;
+}
+
+/* For what the file leaves at its default. */
+static int load_credential(Config *c, const Key *k) {
+    _cleanup_(freep) char *path = NULL;
+
+    if (!k->credential || !streq(*(char **) ((char *) c + k->offset), k->value))
+        return 0;
+    int r = credential_find(k, &path);
+    if (r >= 0 && path)
+        r = k->type == KEY_FILE ? key_set(c, k, path) : credential_read(c, k, path);
+    return r >= 0 || r == -ENOMEM ? r : -EBADMSG;
+}
+
+/* ---- all of them ---- */
+
 static int load_values(Config *c, const char *set[]) {
     for (size_t i = 0; i < ELEMENTS(keys); i++) {
         const char *value = set[i] ? set[i] : getenv(keys[i].environment);
         _cleanup_(freep) char *where = NULL;
 
-        if (!value)
+        if (!value) {
+            int r = load_credential(c, &keys[i]);
+            if (r < 0)
+                return r;
             continue;
+        }
         if (string_printf(&where, "%s%s", set[i] ? "--" : "", set[i] ? keys[i].option : keys[i].environment) <
             0)
             return -ENOMEM;
@@ -329,7 +389,7 @@ int config_load(Config *c, const char *section, int argc, char *argv[], char ***
 static bool same(const Config *a, const Config *b, const Key *k) {
     const void *x = (const char *) a + k->offset, *y = (const char *) b + k->offset;
 
-    if (k->type == KEY_TEXT)
+    if (is_text(k->type))
         return streq(*(char *const *) x, *(char *const *) y);
     if (k->type != KEY_LIST && k->type != KEY_PATHS)
         return *(const uint64_t *) x == *(const uint64_t *) y;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * Settings: one table row a key. From low to high: the default, the configuration file (INI), the environment,
- * the command line.
+ * Settings: one table row a key. From low to high: the default, the configuration file (INI), the environment, the
+ * command line. What is left at its default may come from a credential, systemd.exec(5).
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -11,6 +11,8 @@
 #include "base/verb.h"
 
 #define CONFIG_FILE_DEFAULT "/etc/pgmill/pgmill.conf"
+#define DATABASE_DEFAULT    "dbname=pgmill"
+#define CREDENTIAL_STORE    "/etc/credstore" /* where LoadCredential= looks by itself: systemd.exec(5) */
 
 typedef struct Config {
     char *database;       /* [Database] Url=; libpq URI or connection string */

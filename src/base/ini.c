@@ -91,7 +91,6 @@ int ini_read_file(const char *path, IniEntry entry, void *userdata, unsigned *re
     _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     _cleanup_(buf_done) Buf text = {};
     struct stat st;
-    ssize_t n;
 
     *ret_line = 0;
     if (fd < 0 || fstat(fd, &st) < 0)
@@ -100,14 +99,6 @@ int ini_read_file(const char *path, IniEntry entry, void *userdata, unsigned *re
         return 0; /* /dev/null is an empty file */
     if (!S_ISREG(st.st_mode))
         return S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
-    do {
-        char *space = buf_reserve(&text, 4096);
-        if (!space)
-            return -ENOMEM;
-        n = read(fd, space, 4096);
-        if (n < 0)
-            return -errno;
-        buf_grew(&text, (size_t) n);
-    } while (n > 0 && text.len <= FILE_MAX);
-    return ini_read_text(text.data, text.len, entry, userdata, ret_line);
+    int r = buf_read(&text, fd, FILE_MAX);
+    return r < 0 ? r : ini_read_text(text.data, text.len, entry, userdata, ret_line);
 }

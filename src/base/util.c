@@ -178,6 +178,21 @@ char *buf_reserve(Buf *b, size_t n) {
     return b->data + b->len;
 }
 
+int buf_read(Buf *b, int fd, size_t max) {
+    ssize_t n;
+
+    do {
+        char *space = buf_reserve(b, 4096);
+        if (!space)
+            return -ENOMEM;
+        n = read(fd, space, 4096);
+        if (n < 0)
+            return -errno;
+        buf_grew(b, (size_t) n);
+    } while (n > 0 && b->len <= max);
+    return b->len > max ? -EFBIG : 0;
+}
+
 void buf_add(Buf *b, const void *data, size_t n) {
     char *p = buf_reserve(b, n);
 

@@ -106,6 +106,9 @@ int buf_error(const Buf *b); /* 0 or -ENOMEM */
 /* Appends text with U+FFFD for each NUL and each byte that is no UTF-8. */
 void utf8_add(Buf *b, const char *s, size_t n);
 
+/* Appends all there is to read. Errors: read(2)'s; -EFBIG more than max bytes in the buffer, -ENOMEM. */
+int buf_read(Buf *b, int fd, size_t max);
+
 /* Room for n more bytes behind the end; NULL when there is no memory. Then buf_grew(n) after filling. */
 char *buf_reserve(Buf *b, size_t n);
 static inline void buf_grew(Buf *b, size_t n) {

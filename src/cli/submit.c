@@ -42,15 +42,10 @@ static const Option options[] = {
 
 static int read_stdin(char **ret) {
     _cleanup_(buf_done) Buf b = {};
-    size_t n;
 
-    do {
-        char *space = buf_reserve(&b, 65536);
-        if (!space)
-            return -ENOMEM;
-        n = fread(space, 1, 65536, stdin);
-        buf_grew(&b, n);
-    } while (n > 0 && b.len <= PAYLOAD_MAX);
+    int r = buf_read(&b, STDIN_FILENO, PAYLOAD_MAX);
+    if (r < 0)
+        return r;
     if (strlen(b.data) != b.len)
         return -EBADMSG;
     *ret = TAKE_PTR(b.data);
@@ -70,9 +65,9 @@ static int payload_parse(const char *value, char **ret) {
         log_error("--payload: standard input holds a NUL byte, which no JSON text does");
         return -EINVAL;
     }
-    if (r < 0)
-        return r;
-    if (strlen(*ret) > PAYLOAD_MAX) {
+    if (r < 0 && r != -EFBIG)
+        return log_error_errno(r, "--payload: %m");
+    if (r == -EFBIG || strlen(*ret) > PAYLOAD_MAX) {
         log_error("--payload: more than 1 MiB");
         return -EINVAL;
     }

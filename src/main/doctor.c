@@ -133,12 +133,18 @@ static int configuration_load(Doctor *d, int argc, char *argv[]) {
             d->hidden ? "this user may not read " CONFIG_FILE_DEFAULT "; going on without it"
                       : "it cannot be used, as it says above; going on without it") < 0)
         return -ENOMEM;
-    _cleanup_(freep) char **without = calloc((size_t) argc + 2, sizeof(char *));
+    _cleanup_(freep) char **without = calloc((size_t) argc + 3, sizeof(char *));
     if (!without)
         return -ENOMEM;
-    memcpy(without, argv, (size_t) argc * sizeof(char *));
-    without[argc] = (char *) "--config=/dev/null";
-    return load(d, argc + 1, without);
+    int n = 0;
+    without[n++] = argv[0];
+    if (!getenv(
+            "PGMILL_DATABASE")) /* nor with a credential; what argv says of the database follows, and counts */
+        without[n++] = (char *) "--database=" DATABASE_DEFAULT;
+    memcpy(without + n, argv + 1, ((size_t) argc - 1) * sizeof(char *));
+    n += argc - 1;
+    without[n++] = (char *) "--config=/dev/null";
+    return load(d, n, without);
 }
 
 /* Root may read everything, and is nobody to PostgreSQL: from here on it is who the services are. */

@@ -65,8 +65,9 @@ static int url_find(Setup *s, const char *given) {
     if (r < 0)
         return config_exit_status(r);
     if (given && access(CONFIG_FILE_DEFAULT, F_OK) == 0 && !streq(given, config.database)) {
-        log_error("--url: the services use what " CONFIG_FILE_DEFAULT " says, and that is another database; "
-                  "change Url= in its section [Database], then repeat \"pgmill setup\" without --url");
+        log_error("--url: the services use another database already, by Url= in the section [Database] "
+                  "of " CONFIG_FILE_DEFAULT
+                  " or by a credential; change that, then repeat \"pgmill setup\" without --url");
         return EX_CONFIG;
     }
     s->url_given = given != NULL;

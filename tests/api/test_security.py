@@ -226,6 +226,7 @@ def test_a_file_that_is_not_as_it_must_be_is_refused(
 
 
 def test_a_credential_will_do(start_api: Callable, tokens: dict[str, str], folder: pathlib.Path) -> None:
+    (folder / "tokens").rename(folder / "pgmill.tokens")
     api = start_api(environment={"CREDENTIALS_DIRECTORY": str(folder)})
     api.client().get("/api/stats", expect=401)
     assert api.client().send("GET", "/api/stats", Authorization=f"Bearer {tokens['read']}").status == 200

@@ -347,6 +347,24 @@ def test_a_bad_configuration_file_is_named_with_its_line(
     assert complaint in worker.log
 
 
+def test_a_credential_names_the_database(run, database: str, folder: pathlib.Path) -> None:
+    """Unless the file does."""
+    (folder / "pgmill.database").write_text(database + "\n")
+    (folder / "pgmill.conf").write_text("")
+    worker = run("worker", "w", "--config", str(folder / "pgmill.conf"), environment={"CREDENTIALS_DIRECTORY": str(folder)})
+    worker.ready()
+    (folder / "pgmill.conf").write_text("[Database]\nUrl=nonsense of the file\n")
+    worker = run("worker", "w", "--config", str(folder / "pgmill.conf"), environment={"CREDENTIALS_DIRECTORY": str(folder)})
+    assert worker.wait() == 78 and "nonsense" in worker.log
+
+
+@pytest.mark.parametrize("text", ["", "dbname=a\ndbname=b\n", "dbname=a\0dbname=b"])
+def test_a_credential_that_is_not_one_line_is_named(run, folder: pathlib.Path, text: str) -> None:
+    (folder / "pgmill.database").write_text(text)
+    worker = run("worker", "w", environment={"CREDENTIALS_DIRECTORY": str(folder)})
+    assert worker.wait() == 78 and f"{folder}/pgmill.database: it must be one line" in worker.log
+
+
 def test_a_bad_variable_is_named(run) -> None:
     worker = run("worker", "w", environment={"PGMILL_GRACE": "1s"})
     assert worker.wait() == 78
