@@ -3,8 +3,7 @@
 
 import json
 
-from support.process import eventually
-from system.machine import Machine
+from system.machine import Machine, eventually
 
 from .test_services import submit, wait
 
@@ -37,9 +36,9 @@ def test_the_socket_goes_with_its_service(mill: Machine) -> None:
     mill.run(f"systemctl start {service}")
     assert (state(mill, service), state(mill, socket)) == ("active", "active")
     mill.run("systemctl stop pgmill.target")
-    assert (state(mill, service), state(mill, socket)) == ("inactive", "inactive")
+    eventually(lambda: (state(mill, service), state(mill, socket)) == ("inactive", "inactive"))
     mill.run("systemctl start pgmill.target")
-    eventually(lambda: (state(mill, service), state(mill, socket)) == ("active", "active"), within=60)
+    eventually(lambda: (state(mill, service), state(mill, socket)) == ("active", "active"))
 
 
 def test_from_no_worker_to_a_completed_task(mill: Machine) -> None:
@@ -50,13 +49,13 @@ def test_from_no_worker_to_a_completed_task(mill: Machine) -> None:
     assert "demand  stopped" in mill.out("pgmill local", user="pgmill")
     for _ in range(2):
         assert wait(mill, submit(mill, "say", "--queue=demand"), "COMPLETED")
-        eventually(lambda: state(mill, service) == "inactive", within=60)
+        eventually(lambda: state(mill, service) == "inactive")
         # Ended by itself, and well; nothing starts it but the next task.
         assert [mill.show(service, what) for what in ("Result", "ExecMainStatus", "NRestarts")] == ["success", "0", "0"]
         assert state(mill, socket) == "active"
     assert mill.journal(f"-u {service}").count("Nothing to do for 1s (IdleExitSec=): ending") == 2
     assert json.loads(mill.out("pgmill local --json demand", user="pgmill"))["name"] == "demand"  # asking starts it
-    eventually(lambda: state(mill, service) == "inactive", within=60)
+    eventually(lambda: state(mill, service) == "inactive")
     mill.run(f"systemctl disable --now {socket}; rm /etc/pgmill/worker@demand.conf")
 
 
