@@ -17,6 +17,12 @@
 #define MANAGER      "org.freedesktop.systemd1"
 #define MANAGER_PATH "/org/freedesktop/systemd1"
 
+static int unit_open(const char *unit, sd_bus **ret_bus, char **ret_path) {
+    int r = sd_bus_path_encode(MANAGER_PATH "/unit", unit, ret_path);
+
+    return r < 0 ? r : sd_bus_open_system(ret_bus);
+}
+
 void timer_tick_done(TimerTick *t) {
     config_list_free(t->calendar);
     *t = (TimerTick){};
@@ -57,9 +63,7 @@ int service_timer_tick(TimerTick *ret) {
     *ret = (TimerTick){};
     if (!unit)
         return -ENXIO;
-    int r = sd_bus_path_encode(MANAGER_PATH "/unit", unit, &path);
-    if (r >= 0)
-        r = sd_bus_open_system(&bus);
+    int r = unit_open(unit, &bus, &path);
     if (r >= 0)
         r = sd_bus_get_property(bus, MANAGER, path, MANAGER ".Timer", "TimersCalendar", NULL, &m, "a(sst)");
     if (r >= 0)
@@ -69,19 +73,68 @@ int service_timer_tick(TimerTick *ret) {
     return r;
 }
 
-/* ---- failed units ---- */
+/* ---- one unit ---- */
 
-static int ask_failed(sd_bus *bus, const char *pattern, sd_bus_message **ret) {
+static int unit_property(sd_bus *bus, const char *path, const char *name, char type, void *ret) {
+    return sd_bus_get_property_trivial(bus, MANAGER, path, MANAGER ".Unit", name, NULL, type, ret);
+}
+
+int service_unit_begun(const char *unit, uint64_t *ret_usec) {
+    _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
+    _cleanup_(freep) char *path = NULL;
+    uint64_t left = 0, entered = 0;
+
+    int r = unit_open(unit, &bus, &path);
+    if (r >= 0)
+        r = unit_property(bus, path, "InactiveExitTimestamp", SD_BUS_TYPE_UINT64, &left);
+    if (r >= 0)
+        r = unit_property(bus, path, "InactiveEnterTimestamp", SD_BUS_TYPE_UINT64, &entered);
+    *ret_usec = r >= 0 && left > entered ? left : 0;
+    return r;
+}
+
+int service_unit_is_enabled(const char *unit) {
+    _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
+    _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+    const char *state;
+
+    int r = sd_bus_open_system(&bus);
+    if (r >= 0)
+        r = sd_bus_call_method(
+            bus, MANAGER, MANAGER_PATH, MANAGER ".Manager", "GetUnitFileState", NULL, &m, "s", unit);
+    if (r >= 0)
+        r = sd_bus_message_read(m, "s", &state);
+    return r < 0 ? r : strncmp(state, "enabled", 7) == 0;
+}
+
+int service_unit_denies_addresses(const char *unit) {
+    _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
+    _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+    _cleanup_(freep) char *path = NULL;
+
+    int r = unit_open(unit, &bus, &path);
+    if (r >= 0)
+        r = sd_bus_get_property(bus, MANAGER, path, MANAGER ".Service", "IPAddressDeny", NULL, &m, "a(iayu)");
+    if (r >= 0)
+        r = sd_bus_message_enter_container(m, 'a', "(iayu)");
+    if (r >= 0)
+        r = sd_bus_message_at_end(m, false);
+    return r < 0 ? r : r == 0;
+}
+
+/* ---- several units ---- */
+
+static int ask_units(sd_bus *bus, const char *pattern, const char *state, sd_bus_message **ret) {
     _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
 
     int r = sd_bus_message_new_method_call(
         bus, &m, MANAGER, MANAGER_PATH, MANAGER ".Manager", "ListUnitsByPatterns");
     if (r >= 0)
-        r = sd_bus_message_append(m, "asas", 1, "failed", 1, pattern);
+        r = sd_bus_message_append(m, "asas", 1, state, 1, pattern);
     return r < 0 ? r : sd_bus_call(bus, m, 0, NULL, ret);
 }
 
-int service_failed_units(const char *pattern, Buf *names) {
+int service_units(const char *pattern, const char *state, Buf *names) {
     _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
     _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
     const char *name;
@@ -89,7 +142,7 @@ int service_failed_units(const char *pattern, Buf *names) {
 
     int r = sd_bus_open_system(&bus);
     if (r >= 0)
-        r = ask_failed(bus, pattern, &m);
+        r = ask_units(bus, pattern, state, &m);
     if (r >= 0)
         r = sd_bus_message_enter_container(m, 'a', "(ssssssouso)");
     while (r >= 0 && (r = sd_bus_message_read(m, "(ssssssouso)", &name, NULL, NULL, NULL, NULL, NULL, NULL,

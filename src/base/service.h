@@ -47,9 +47,16 @@ void timer_tick_done(TimerTick *t);
 /* Does one of these elapse after one time and not after another one? 1, 0. Asks systemd-analyze(1); errors: it did not
  * answer. */
 int service_calendar_elapses(char *const *calendar, int64_t after, int64_t until);
-/* Adds the names of units that failed, with commas, and answers how many. pattern: as systemctl(1) takes it. Errors: the
- * bus or systemd did not answer. */
-int service_failed_units(const char *pattern, Buf *names);
+/* When a unit that runs, or is about to, was started: µs since 1970; 0: it does not run. Errors: the bus or systemd did not
+ * answer. */
+int service_unit_begun(const char *unit, uint64_t *ret_usec);
+/* Is it started at boot, or with what it belongs to? 1, 0. Errors: the bus or systemd did not answer. */
+int service_unit_is_enabled(const char *unit);
+/* Has it an IPAddressDeny=? 1, 0. Errors as above. */
+int service_unit_denies_addresses(const char *unit);
+/* Adds the names of units in a state such as "failed", with commas, and answers how many. pattern: as systemctl(1) takes it.
+ * Errors: the bus or systemd did not answer. */
+int service_units(const char *pattern, const char *state, Buf *names);
 /* How long the service manager waits for a sign of life, in µs; 0: it has no watchdog. */
 uint64_t service_watchdog(void);
 /* Raises the soft limit of open descriptors to n, or to the hard limit if that is lower; returns what it is. */

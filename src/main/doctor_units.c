@@ -2,16 +2,74 @@
 /* What has become of the services on this host. */
 #include "base/service.h"
 #include "main/doctor.h"
+#include "main/setup.h"
+
+#define ALL "pgmill*"
 
 static CheckResult units_look(_unused_ const Check *self, _unused_ const CheckContext *c, Buf *found) {
-    int n = service_failed_units("pgmill*", found);
+    static const struct {
+        const char *state, *what;
+        CheckResult result;
+    } table[] = {
+        { "failed", " failed", CHECK_PROBLEM },
+        { "activating", " has yet to come up", CHECK_WARNING },
+    };
+    CheckResult result = CHECK_OK;
 
-    if (n < 0) {
-        buf_printf(found, "systemd does not answer: %s", strerror(-n));
+    for (size_t i = 0; i < ELEMENTS(table); i++) {
+        _cleanup_(buf_done) Buf names = {};
+        int n = service_units(ALL, table[i].state, &names);
+        if (n < 0) {
+            buf_printf(found, "systemd does not answer: %s", strerror(-n));
+            return CHECK_UNSEEN;
+        }
+        if (n == 0)
+            continue;
+        buf_printf(found, "%s%s%s", found->len > 0 ? "; " : "", names.data ? names.data : "", table[i].what);
+        result = MAX(result, table[i].result);
+    }
+    if (result == CHECK_OK)
+        buf_puts(found, "none has failed");
+    return result;
+}
+
+/* What runs now, does it after the next boot? */
+static CheckResult boot_look(_unused_ const Check *self, _unused_ const CheckContext *c, Buf *found) {
+    _cleanup_(buf_done) Buf names = {};
+    int n = service_units(ALL ".service", "active", &names);
+
+    if (n <= 0) {
+        buf_puts(found, n < 0 ? "systemd does not answer" : "no service of pgmill runs on this host");
         return CHECK_UNSEEN;
     }
-    buf_puts(found, n > 0 ? " failed" : "none has failed");
-    return n > 0 ? CHECK_PROBLEM : CHECK_OK;
+    if (service_unit_is_enabled("pgmill.target") <= 0) {
+        buf_puts(found, "pgmill.target is not enabled");
+        return CHECK_WARNING;
+    }
+    buf_puts(found, "pgmill.target is started");
+    return CHECK_OK;
+}
+
+/* As shipped, workers and their tasks reach this host alone: also when somebody has changed Url= by hand. */
+static CheckResult network_look(_unused_ const Check *self, const CheckContext *c, Buf *found) {
+    static const char unit[] = "pgmill-worker@1.service"; /* if it does not run, as it would */
+    _cleanup_(setup_done) Setup s = {};
+
+    if (string_replace(&s.url, c->config->database) < 0 || setup_database_parse(&s) != 0) {
+        buf_puts(found, "the database's URL cannot be read");
+        return CHECK_UNSEEN;
+    }
+    if (!s.beyond) {
+        buf_puts(found, "the database is on this host");
+        return CHECK_OK;
+    }
+    int r = service_unit_denies_addresses(unit);
+    if (r < 0) {
+        buf_printf(found, "systemd does not answer: %s", strerror(-r));
+        return CHECK_UNSEEN;
+    }
+    buf_printf(found, "%s %s reach the database, which is on another host", unit, r > 0 ? "may not" : "may");
+    return r > 0 ? CHECK_PROBLEM : CHECK_OK;
 }
 
 const Check unit_checks[] = {
@@ -19,6 +77,16 @@ const Check unit_checks[] = {
         .name = "units",
         .look = units_look,
         .remedy = "\"systemctl status\" and \"journalctl -u\" with its name say why; then systemctl restart",
+    },
+    {
+        .name = "boot",
+        .look = boot_look,
+        .remedy = "systemctl enable pgmill.target",
+    },
+    {
+        .name = "network",
+        .look = network_look,
+        .remedy = "\"pgmill setup\" writes the drop-in that lets workers reach other hosts",
     },
     {},
 };

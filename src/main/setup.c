@@ -32,7 +32,7 @@ void setup_say(const char *subject, const char *format, ...) {
     (void) fflush(stdout);
 }
 
-static void setup_done(Setup *s) {
+void setup_done(Setup *s) {
     free(s->url);
     free(s->host);
     free(s->port);
@@ -114,7 +114,7 @@ static int database_steps(const Setup *s) {
 
 static int host_steps(Setup *s) {
     int status = setup_configuration(s);
-    if (status == EX_OK && !s->local)
+    if (status == EX_OK && s->beyond)
         status = setup_network(s);
     return status == EX_OK ? setup_units(s) : status;
 }

@@ -17,14 +17,16 @@ typedef struct Setup {
     char *url;      /* what the services connect with */
     bool url_given; /* on the command line: it belongs into the configuration file */
     bool local;     /* through a Unix socket of this host */
+    bool beyond;    /* on another host, as far as the URL tells */
     bool dry_run, database_only;
     uint64_t workers;
     char *host, *port; /* of the URL; NULL: libpq's */
     char *role, *database;
-    bool changed; /* by this run, of what services read at their start */
 } Setup;
 
 extern const Verb setup_verb;
+
+void setup_done(Setup *s);
 
 /* Every step returns an exit status of sysexits.h; unless it is EX_OK, it has logged what is wrong and the remedy. */
 typedef int (*SetupStep)(const Setup *s);
@@ -46,6 +48,6 @@ int setup_become(const struct passwd *pw);
 /* Runs a step as another user, in a child; as oneself without being root. */
 int setup_as(const char *user, SetupStep step, const Setup *s);
 int setup_configuration_check(const Setup *s); /* can the URL be written, and be read back? */
-int setup_configuration(Setup *s);
-int setup_network(Setup *s); /* workers reach no other host as shipped */
+int setup_configuration(const Setup *s);
+int setup_network(const Setup *s); /* workers reach no other host as shipped */
 int setup_units(const Setup *s);

@@ -27,6 +27,11 @@ static int parameter(const Setup *s, const char *keyword, const char *fallback, 
     return EX_OK;
 }
 
+static bool is_loopback(const char *host) {
+    return !strchr(host, ',') &&
+           (streq(host, "localhost") || strncmp(host, "127.", 4) == 0 || streq(host, "::1"));
+}
+
 int setup_database_parse(Setup *s) {
     _cleanup_(freep) char *service = NULL, *address = NULL;
     const struct {
@@ -46,7 +51,9 @@ int setup_database_parse(Setup *s) {
         if (status != EX_OK)
             return status;
     }
+    const char *to = address ? address : s->host;
     s->local = !service && !address && (!s->host || *s->host == '/' || !*s->host);
+    s->beyond = !s->local && (service || !is_loopback(to));
     return EX_OK;
 }
 
@@ -271,10 +278,6 @@ int setup_schema_local(const Setup *s) {
     return status == EX_OK ? make_schema(db, s) : status;
 }
 
-static bool is_loopback(const char *host) {
-    return streq(host, "localhost") || strncmp(host, "127.", 4) == 0 || streq(host, "::1");
-}
-
 /* Who could read along, or stand in for the server? */
 static int encryption_tell(Db *db, const Setup *s) {
     static const DbStatement statement = { "setup_encryption",
@@ -286,7 +289,7 @@ static int encryption_tell(Db *db, const Setup *s) {
     int status = ask(db, &statement, NULL, "ask how the connection is protected", &rows);
     if (status == EX_OK)
         status = parameter(s, "sslmode", "prefer", &mode);
-    if (status != EX_OK || (s->host && is_loopback(s->host)))
+    if (status != EX_OK || !s->beyond)
         return status;
     if (db_rows(rows) == 0 || !db_bool(rows, 0, 0))
         log_warning(

@@ -210,7 +210,7 @@ int setup_configuration_check(const Setup *s) {
     return EX_OK;
 }
 
-int setup_configuration(Setup *s) {
+int setup_configuration(const Setup *s) {
     _cleanup_(buf_done) Buf text = {};
 
     if (access(CONFIG_FILE_DEFAULT, F_OK) == 0) {
@@ -226,12 +226,11 @@ int setup_configuration(Setup *s) {
     int status = file_write("/etc/pgmill", CONFIG_FILE_DEFAULT, &text, 0640, getpwnam(SERVICE_USER)->pw_gid);
     if (status != EX_OK)
         return status;
-    s->changed = s->url_given;
     setup_say(CONFIG_FILE_DEFAULT, "written");
     return EX_OK;
 }
 
-int setup_network(Setup *s) {
+int setup_network(const Setup *s) {
     _cleanup_(buf_done) Buf text = {};
 
     if (s->workers == 0)
@@ -249,7 +248,6 @@ int setup_network(Setup *s) {
     int status = file_write(DROP_IN_FOLDER, DROP_IN_FILE, &text, 0644, 0);
     if (status != EX_OK)
         return status;
-    s->changed = true;
     setup_say(DROP_IN_FILE, "written: workers may reach other hosts, and so may their tasks");
     (void) systemctl((const char *[]){ SYSTEMCTL, "daemon-reload", NULL }, true);
     return EX_OK;
@@ -272,37 +270,71 @@ static int unit_failed(const char *unit, const char *verb, int r) {
 }
 
 static int unit_do(const char *verb, const char *unit) {
-    int r = systemctl((const char *[]){ SYSTEMCTL, verb, "--quiet", unit, NULL }, true);
+    /* Nobody waits for the tasks that a worker waits for. */
+    const char *how = streq(verb, "restart") && strstr(unit, "-worker@") ? "--no-block" : "--quiet";
+    int r = systemctl((const char *[]){ SYSTEMCTL, verb, "--quiet", how, unit, NULL }, true);
     return r == 0 ? EX_OK : unit_failed(unit, verb, r);
 }
 
+/* Does it run with what a file said before it was changed? */
+static bool unit_is_stale(const char *unit) {
+    static const char *const files[] = { CONFIG_FILE_DEFAULT, CREDENTIAL_STORE "/pgmill.database",
+        DROP_IN_FILE };
+    uint64_t begun = 0;
+    struct stat st;
+
+    if (!strstr(unit, ".service") || service_unit_begun(unit, &begun) < 0 || begun == 0)
+        return false;
+    for (size_t i = 0; i < ELEMENTS(files); i++)
+        if (stat(files[i], &st) >= 0 &&
+            (uint64_t) st.st_mtim.tv_sec * USEC_PER_SEC + (uint64_t) st.st_mtim.tv_nsec / NSEC_PER_USEC >
+                begun)
+            return true;
+    return false;
+}
+
 static int unit_bring_up(const Setup *s, const char *unit) {
-    bool enabled = unit_is("is-enabled", unit), active = unit_is("is-active", unit);
-    bool restart = active && s->changed && strstr(unit, ".service");
-    const char *verb = restart ? "restarted" : active ? "was active" : "started";
+    bool enabled = unit_is("is-enabled", unit), active = unit_is("is-active", unit),
+         stale = unit_is_stale(unit);
+    const char *verb = stale ? "restarted, since its settings are newer" : active ? "was active" : "started";
     int status = EX_OK;
 
     if (s->dry_run) {
-        if (enabled && active)
+        if (enabled && active && !stale)
             setup_say(unit, "is enabled and active");
         else
-            setup_say(unit, "would be %s", enabled ? "started" : active ? "enabled" : "enabled and started");
+            setup_say(unit, "would be %s%s%s", enabled ? "" : "enabled",
+                enabled || (active && !stale) ? "" : " and ",
+                stale    ? "restarted"
+                : active ? ""
+                         : "started");
         return EX_OK;
     }
     if (!enabled)
         status = unit_do("enable", unit);
-    if (status == EX_OK && (!active || restart))
-        status = unit_do(restart ? "restart" : "start", unit);
+    if (status == EX_OK && (!active || stale))
+        status = unit_do(stale ? "restart" : "start", unit);
     if (status == EX_OK)
         setup_say(unit, "%s, %s", enabled ? "was enabled" : "enabled", verb);
     return status;
 }
 
+/* Several on one port are their owner's choice; the one's socket would end theirs. */
+static bool has_several_apis(void) {
+    _cleanup_(buf_done) Buf names = {};
+
+    return service_units("pgmill-api@*.socket", "active", &names) > 0;
+}
+
 int setup_units(const Setup *s) {
     int status = EX_OK;
 
+    bool several = has_several_apis();
     for (size_t i = 0; i < UNITS_FIXED && status == EX_OK; i++)
-        status = unit_bring_up(s, units_fixed[i]);
+        if (several && strstr(units_fixed[i], "-api."))
+            setup_say(units_fixed[i], "left alone, since there are pgmill-api@ units");
+        else
+            status = unit_bring_up(s, units_fixed[i]);
     for (unsigned i = 1; i <= s->workers && status == EX_OK; i++) {
         char unit[UNIT_SIZE];
         (void) snprintf(unit, sizeof(unit), "pgmill-worker@%u.service", i);
