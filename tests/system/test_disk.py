@@ -34,8 +34,9 @@ echo $longest
     "forks": "for i in $(seq 500); do sleep 60 & done\nexit 1\n",
     "memory": f"exec {HOG}\n",
     "co": f"read -r line\nexec {HOG}\n",
+    "beyond": "exec bash -c 'exec 3<>/dev/tcp/192.0.2.7/9'\n",
 }
-LIMITS = {"neighbour": "", "forks": "TasksMax=32\n", "memory": "MemoryMax=64M\n", "co": "MemoryMax=64M\nMode=stream\n"}
+LIMITS = {"neighbour": "", "forks": "TasksMax=32\n", "memory": "MemoryMax=64M\n", "co": "MemoryMax=64M\nMode=stream\n", "beyond": "Timeout=10s\n"}
 # Runs when the machine has been set up, tells on its second serial line what became of each task, and turns it off.
 UNIT = """[Unit]
 After=appliance.service
@@ -55,9 +56,11 @@ tell() {
 }
 systemctl reload 'pgmill-worker@*.service'
 tell example "$(submit example_task)"
+ip address add 192.0.2.7/32 dev lo
+tell beyond "$(submit beyond)"
 for culprit in forks memory co; do
     neighbour=$(submit neighbour)
-    until [[ $(show "$neighbour") == *RUNNING* ]]; do sleep 0.1; done
+    until [[ $(show "$neighbour") =~ RUNNING|COMPLETED ]]; do sleep 0.1; done
     tell $culprit "$(submit $culprit)"
     tell neighbour "$neighbour"
 done
@@ -101,6 +104,12 @@ def told(containers: None, deb: str, tmp_path_factory: pytest.TempPathFactory) -
 def test_a_virtual_machine_boots_it_and_runs_a_task(told: list[tuple[str, dict]]) -> None:
     name, task = told[0]
     assert (name, task["status"]) == ("example", "COMPLETED")
+
+
+def test_as_shipped_a_task_reaches_no_other_address_than_loopback(told: list[tuple[str, dict]]) -> None:
+    """Here, since it takes a kernel that can; nobody listens there, and so it would be refused otherwise."""
+    name, task = told[1]
+    assert (name, task["status"], task["error"]) == ("beyond", "FAILED", "timed out after 10 s"), task
 
 
 @pytest.mark.parametrize("culprit", ["forks", "memory", "co"])
