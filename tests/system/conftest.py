@@ -69,7 +69,7 @@ def mill(machine: Machine, deb: str) -> Machine:
                   "[Service]\nType=oneshot\nExecStart=sleep infinity\nTimeoutStartSec=infinity\n")
     machine.run("systemctl add-wants --runtime network-online.target never-online.service")
     machine.copy(deb, "/root/pgmill.deb")
-    machine.run("apt-get -q -y install /root/pgmill.deb postgresql && pgmill setup")
+    machine.run("apt-get -q -y install /root/pgmill.deb postgresql && pgmill setup", within=600)
     for name, lines in HANDLERS.items():
         machine.write(f"/etc/pgmill/tasks.d/{name}.conf", "[Task]\n" + lines)
     machine.run("systemctl reload 'pgmill-worker@*.service'")

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.process import eventually
 from system.conftest import root_of
-from system.machine import Machine
+from system.machine import Machine, eventually
 
 pytestmark = pytest.mark.xdist_group("apart")
 ADDRESS = "192.0.2.1"  # RFC 5737
@@ -51,12 +50,29 @@ def test_setup_takes_a_database_elsewhere(apart: Machine) -> None:
     assert "pgmill.conf: was there" in again and "database.conf: was there" in again and "restarted" not in again
 
 
+def test_setup_restarts_what_runs_with_former_settings(apart: Machine) -> None:
+    before = apart.show("pgmill-worker@1.service", "InvocationID")
+    apart.run("touch /etc/pgmill/pgmill.conf")
+    assert "pgmill-worker@1.service: was enabled, restarted, since its settings are newer" in apart.out("pgmill setup")
+    eventually(lambda: apart.show("pgmill-worker@1.service", "InvocationID") != before)
+    eventually(lambda: "restarted" not in apart.out("pgmill setup --dry-run"))
+
+
+def test_doctor_sees_workers_that_may_not_reach_the_database(apart: Machine) -> None:
+    drop_in = "/etc/systemd/system/pgmill-worker@.service.d/database.conf"
+    apart.run(f"mv {drop_in} /root; systemctl daemon-reload")
+    try:
+        assert "problem  network: pgmill-worker@1.service may not reach" in apart.run("pgmill doctor", check=False).stdout
+    finally:
+        apart.run(f"mv /root/database.conf {drop_in}; systemctl daemon-reload")
+
+
 def test_tasks_run_without_a_database_on_this_host(apart: Machine) -> None:
     apart.write("/etc/pgmill/tasks.d/say.conf", '[Task]\nExec=/bin/echo "\\"elsewhere\\""\n')
     apart.run("systemctl reload 'pgmill-worker@*.service'")
     id = json.loads(apart.out("curl -sS localhost:8000/api/tasks/ -H 'Content-Type: application/json' "
                               """-d '{"name": "say"}'"""))["id"]
-    assert eventually(lambda: apart.sql(f"SELECT status FROM pgmill.task WHERE id = '{id}'") == "COMPLETED", within=60)
+    assert eventually(lambda: apart.sql(f"SELECT status FROM pgmill.task WHERE id = '{id}'") == "COMPLETED")
     used = "SELECT DISTINCT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'pgmill'"
     assert apart.sql(used) == "t"
     for unit in ("pgmill-api", "pgmill-worker@1", "pgmill-migrate", "pgmill-prune", "pgmill-schedule@x"):
@@ -74,7 +90,7 @@ def test_a_name_that_nobody_knows_yet_is_asked_for_again(apart: Machine) -> None
     apart.run(f"cp /etc/hosts /root/hosts; echo 127.0.0.1 localhost >/etc/hosts; systemctl restart --no-block {units}")
     for unit in units.split():
         eventually(lambda: "cannot resolve" in apart.out(
-            f"journalctl -q -o cat -u {unit} _SYSTEMD_INVOCATION_ID=$(systemctl show -P InvocationID {unit})"), within=60)
+            f"journalctl -q -o cat -u {unit} _SYSTEMD_INVOCATION_ID=$(systemctl show -P InvocationID {unit})"))
     assert apart.show("pgmill-api", "ActiveState") == apart.show("pgmill-worker@1", "ActiveState") == "activating"
     apart.run("cp /root/hosts /etc/hosts")
-    eventually(lambda: apart.out(f"systemctl is-active {units} || true").split() == ["active"] * 3, within=60)
+    eventually(lambda: apart.out(f"systemctl is-active {units} || true").split() == ["active"] * 3)

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.process import eventually
 from system.conftest import ROOT, output, root_of
-from system.machine import Machine
+from system.machine import Machine, eventually
 
 pytestmark = pytest.mark.xdist_group("rpm")
 RPM = "rpm --nodeps"
@@ -30,7 +29,7 @@ def complete_one(red: Machine) -> None:
     red.write("/etc/pgmill/tasks.d/brief.conf", "[Task]\nExec=/bin/sleep 0.1\n")
     red.run("systemctl reload 'pgmill-worker@*.service'")
     id = red.out("pgmill submit brief", user="pgmill")
-    eventually(lambda: red.sql(f"SELECT status FROM pgmill.task WHERE id = '{id}'") == "COMPLETED", within=60)
+    eventually(lambda: red.sql(f"SELECT status FROM pgmill.task WHERE id = '{id}'") == "COMPLETED")
 
 
 def test_it_installs_and_upgrades(red: Machine) -> None:
@@ -38,7 +37,7 @@ def test_it_installs_and_upgrades(red: Machine) -> None:
     before = [red.show(f"pgmill-{unit}.service", "MainPID") for unit in ("api", "worker@1", "worker@2")]
     red.run(f"{RPM} --upgrade --replacepkgs /root/pgmill.rpm")
     eventually(lambda: not {"0", *before} & {red.show(f"pgmill-{unit}.service", "MainPID")
-                                             for unit in ("api", "worker@1", "worker@2")}, within=60)
+                                             for unit in ("api", "worker@1", "worker@2")})
     complete_one(red)
 
 

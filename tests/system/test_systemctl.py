@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.process import eventually
-from system.machine import Machine
+from system.machine import Machine, eventually
 from system.test_services import drop_in, submit, task, wait
 
 MANY = [f"pgmill-worker@{number}.service" for number in range(1, 9)]
@@ -18,9 +17,15 @@ def mail(mill: Machine) -> Iterator[str]:
     """A worker with a queue of its own."""
     mill.write("/etc/pgmill/worker@mail.conf", "PGMILL_QUEUES=mail\nPGMILL_CONCURRENCY=8\n")
     mill.write("/etc/pgmill/tasks.d/nap.conf", "[Task]\nExec=/bin/sleep 2\n")
+    mill.write("/etc/pgmill/tasks.d/doze.conf", "[Task]\nExec=/bin/sleep 10\n")
     mill.run("systemctl restart pgmill-worker@mail.service")
     yield "pgmill-worker@mail.service"
     mill.run("systemctl stop pgmill-worker@mail.service pgmill-worker@mail.socket")
+
+
+def begun(mill: Machine, id: str) -> None:
+    """A worker may hold a task that is RUNNING, and not yet have started its program."""
+    eventually(lambda: "Attempt 1" in mill.journal(f"PGMILL_TASK={id}"))
 
 
 def test_eight_workers_start_at_once(mill: Machine) -> None:
@@ -35,13 +40,13 @@ def test_eight_workers_start_at_once(mill: Machine) -> None:
 def test_stop_drains_and_loses_nothing(mill: Machine, mail: str) -> None:
     mill.sql("SELECT count(pgmill.submit('nap', queue => 'mail', tags => '{drain}')) FROM generate_series(1, 20)")
     count = "SELECT count(*) FROM pgmill.task WHERE tags = '{drain}' AND "
-    eventually(lambda: mill.out("pgrep -c -x -u pgmill sleep || true") == "8")
+    eventually(lambda: mill.out("pgrep -c -x -u pgmill sleep || true") != "0")
     mill.run(f"systemctl stop {mail}")
     # What ran has ended well; what did not run waits, and was not tried.
-    assert mill.sql(count + "status = 'RUNNING'") == "0" and int(mill.sql(count + "status = 'COMPLETED'")) >= 8
+    assert mill.sql(count + "status = 'RUNNING'") == "0" and int(mill.sql(count + "status = 'COMPLETED'")) > 0
     assert mill.sql(count + "attempt > 1") == "0"
     mill.run(f"systemctl start {mail}")
-    eventually(lambda: mill.sql(count + "status = 'COMPLETED' AND attempt = 1") == "20", within=60)
+    eventually(lambda: mill.sql(count + "status = 'COMPLETED' AND attempt = 1") == "20")
 
 
 def test_a_drain_may_take_longer_than_the_units_time_to_stop(mill: Machine) -> None:
@@ -51,8 +56,7 @@ def test_a_drain_may_take_longer_than_the_units_time_to_stop(mill: Machine) -> N
     mill.write("/etc/systemd/system/pgmill-worker@slow.service.d/test.conf", "[Service]\nTimeoutStopSec=3\n")
     mill.run("systemctl daemon-reload; systemctl start pgmill-worker@slow.service")
     id = mill.out("pgmill submit --queue=slow long", user="pgmill")
-    # Its worker may hold a task that is RUNNING, and not yet have started its program.
-    eventually(lambda: "Attempt 1" in mill.journal(f"PGMILL_TASK={id}"))
+    begun(mill, id)
     mill.run("systemctl stop pgmill-worker@slow.service")
     assert mill.show("pgmill-worker@slow.service", "Result") == "success"
     done = task(mill, id)
@@ -60,23 +64,28 @@ def test_a_drain_may_take_longer_than_the_units_time_to_stop(mill: Machine) -> N
 
 
 def test_a_frozen_worker_goes_on_when_thawed(mill: Machine, mail: str) -> None:
-    id = submit(mill, "nap", "--queue=mail")
-    eventually(lambda: task(mill, id)["status"] == "RUNNING")
+    drop_in(mill, mail, "[Service]", "WatchdogSec=0")  # systemd 252 counts on while it stands still
+    mill.run(f"systemctl restart {mail}")
+    id = submit(mill, "hold", "--queue=mail")
+    begun(mill, id)
     mill.run(f"systemctl freeze {mail}")
     try:
         assert mill.show(mail, "FreezerState") == "frozen"
         assert wait(mill, submit(mill, "say"), "COMPLETED")
         assert task(mill, id)["status"] == "RUNNING"
     finally:
-        mill.run(f"systemctl thaw {mail}")
+        mill.run(f"systemctl thaw {mail}; rm -r /etc/systemd/system/{mail}.d; systemctl daemon-reload")
     assert mill.show(mail, "FreezerState") == "running"
-    assert wait(mill, id, "COMPLETED")
     assert wait(mill, submit(mill, "say", "--queue=mail"), "COMPLETED")
+    still = task(mill, id)
+    assert (still["status"], still["attempt"]) == ("RUNNING", 1)
+    mill.run(f"pgmill cancel {id}", user="pgmill")
+    assert wait(mill, id, "CANCELLED")
 
 
 def test_kill_of_all_ends_programs_and_their_tasks_run_again(mill: Machine, mail: str) -> None:
-    id = submit(mill, "nap", "--queue=mail")
-    eventually(lambda: task(mill, id)["status"] == "RUNNING")
+    id = submit(mill, "doze", "--queue=mail")
+    begun(mill, id)
     mill.run(f"systemctl kill --signal=KILL {mail}")
     done = wait(mill, id, "COMPLETED")
     assert done["attempt"] == 2 and mill.show(mail, "ActiveState") == "active"

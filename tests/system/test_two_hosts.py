@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import pytest
 
-from support.process import eventually
 from system.conftest import root_of
-from system.machine import Machine, Network
+from system.machine import Machine, Network, eventually
 
 pytestmark = pytest.mark.xdist_group("two")
 ADDRESSES = {"one": "10.77.0.1", "two": "10.77.0.2"}
@@ -41,9 +40,9 @@ def hosts(containers: None, deb: str) -> Iterator[Hosts]:
                           "sleep 0.1; done\n", 0o755)
             machine.write("/etc/pgmill/tasks.d/beat.conf", "[Task]\nExec=/usr/local/bin/beat\n")
             machine.write("/etc/pgmill/tasks.d/where.conf", "[Task]\nExec=/bin/hostname\n")
-            # The shortest that is worth it: a fence after 6 s, and a rescue after 9 s.
+            # Short: a fence after 10 s, and a rescue after 15 s.
             for worker in "1", "2":
-                machine.write(f"/etc/pgmill/worker@{worker}.conf", f"PGMILL_GRACE=9s\nPGMILL_QUEUES=default,{name}\n")
+                machine.write(f"/etc/pgmill/worker@{worker}.conf", f"PGMILL_GRACE=15s\nPGMILL_QUEUES=default,{name}\n")
             machines.append(machine)
         one, two = machines
         one.run("""cd /etc/postgresql/17/main
@@ -93,10 +92,10 @@ def runs(machine: Machine) -> bool:
 
 def test_either_api_serves_tasks_of_either_host(hosts: Hosts) -> None:
     for machine in hosts.one, hosts.two:
-        eventually(lambda: workers(machine) == {"one": 2, "two": 2}, within=60)
+        eventually(lambda: workers(machine) == {"one": 2, "two": 2})
         for where in "one", "two":
             id = submit(machine, "where", where)
-            done = eventually(lambda: (t := task(machine, id))["status"] == "COMPLETED" and t, within=60)
+            done = eventually(lambda: (t := task(machine, id))["status"] == "COMPLETED" and t)
             assert done["result"] == where
     assert hosts.one.sql("SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) "
                          "WHERE client_addr IS NOT NULL") == "t"
@@ -106,20 +105,20 @@ def test_a_host_that_is_cut_off_ends_its_task_before_it_runs_elsewhere(hosts: Ho
     one, two, network = hosts
     one.run("systemctl stop 'pgmill-worker@*.service'")
     id = submit(two, "beat", "default")
-    eventually(lambda: task(one, id)["status"] == "RUNNING" and beats(two, id), within=60)
+    eventually(lambda: task(one, id)["status"] == "RUNNING" and beats(two, id))
     one.run("systemctl start pgmill-worker@1.service pgmill-worker@2.service")
     network.link("two", "down")
     eventually(lambda: beats(one, id), within=90)
     assert not runs(two) and max(beats(two, id)) < min(beats(one, id))
     assert "No sign of life reached the database" in two.journal("-u 'pgmill-worker@*.service'")
     again = task(one, id)
-    assert (again["status"], again["attempt"]) == ("RUNNING", 2), again
+    assert again["status"] == "RUNNING" and again["attempt"] >= 2, again
     assert workers(one) == {"one": 2}
 
     network.link("two", "up")
-    eventually(lambda: workers(one) == {"one": 2, "two": 2}, within=60)
+    eventually(lambda: workers(one) == {"one": 2, "two": 2})
     assert runs(one) and not runs(two)
     where = submit(two, "where", "two")
-    eventually(lambda: task(one, where)["status"] == "COMPLETED", within=60)
+    eventually(lambda: task(one, where)["status"] == "COMPLETED")
     one.run(f"curl -fsS -X PATCH localhost:8000/api/tasks/{id}/cancel")
-    eventually(lambda: task(two, id)["status"] == "CANCELLED" and not runs(one), within=60)
+    eventually(lambda: task(two, id)["status"] == "CANCELLED" and not runs(one))
