@@ -271,8 +271,8 @@ static int unit_failed(const char *unit, const char *verb, int r) {
 
 static int unit_do(const char *verb, const char *unit) {
     /* Nobody waits for the tasks that a worker waits for. */
-    const char *how = streq(verb, "restart") && strstr(unit, "-worker@") ? "--no-block" : "--quiet";
-    int r = systemctl((const char *[]){ SYSTEMCTL, verb, "--quiet", how, unit, NULL }, true);
+    const char *how = streq(verb, "restart") && strstr(unit, "-worker@") ? "--no-block" : NULL;
+    int r = systemctl((const char *[]){ SYSTEMCTL, verb, "--quiet", unit, how, NULL }, true);
     return r == 0 ? EX_OK : unit_failed(unit, verb, r);
 }
 

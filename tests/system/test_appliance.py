@@ -96,6 +96,18 @@ def test_it_can_be_shut_down_while_it_boots(appliance: Appliance) -> None:
     booting.wait(600)
 
 
+def test_a_host_with_systemd_keeps_it_as_a_unit(appliance: Appliance) -> None:
+    folder, unit = appliance.root.parent, "pgmill-appliance.service"
+    machine = Machine(root_of("trixie"), "host", None, f"--bind={folder}", f"--bind-ro={HERE}")
+    try:
+        for command, state in ("up", "active"), ("shell systemctl is-system-running --wait", "active"), ("down", "inactive"):
+            machine.run(f"PGMILL_APPLIANCE={folder} {HERE}/{command}", within=600)
+            assert machine.show(unit, "ActiveState") == state
+        assert machine.run("curl -sS -m 5 localhost:8000/healthz", check=False).returncode == 7
+    finally:
+        machine.close()
+
+
 def test_another_host_runs_it_as_a_portable_service(appliance: Appliance) -> None:
     image = "/var/lib/portables/pgmill"
     machine = Machine(root_of("trixie"), "portable", None, f"--bind-ro={appliance.root}:{image}")
