@@ -332,7 +332,7 @@ static size_t most_connections(const Config *config) {
     return most;
 }
 
-static int run(int argc, char *argv[]) {
+static int run_api(int argc, char *argv[]) {
     _cleanup_(service_stoppingp) _unused_ char stopping;
     _cleanup_(api_done) Api api = { .argc = argc, .argv = argv };
     char **arguments;
@@ -355,13 +355,22 @@ static int run(int argc, char *argv[]) {
     return r < 0 ? EX_OSERR : r;
 }
 
+static int run(int argc, char *argv[]) {
+    int status = run_api(argc, argv);
+
+    if (status == EX_CONFIG || status == EX_USAGE)
+        service_refuse_waiting();
+    return status;
+}
+
 const Verb api_verb = {
     .name = "api",
     .run = run,
     .arguments = "[OPTION…]",
     .summary = "Serve the REST API",
-    .help =
-        "Takes its listening sockets from the service manager, else makes those of --listen.\n"
-        "Ready as soon as the database can be used; until then, and whenever it is lost, requests get 503.\n",
+    .help = "Takes its listening sockets from the service manager, else makes those of --listen.\n"
+            "Ready as soon as the database can be used, or after 15 seconds without; whenever it is away, "
+            "requests\n"
+            "get 503.\n",
     .section = "API",
 };

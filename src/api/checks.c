@@ -52,6 +52,7 @@ const Check api_checks[] = {
     {
         .name = "addresses",
         .look = addresses_look,
+        .configured = true,
         .remedy = "make tokens with \"pgmill token new\" and name their file by Tokens= in the section "
                   "[API], or keep "
                   "Listen= to 127.0.0.1, [::1] and Unix sockets",
@@ -59,6 +60,7 @@ const Check api_checks[] = {
     {
         .name = "tokens",
         .look = tokens_look,
+        .configured = true,
         .remedy = "\"pgmill token new --file\" adds to the file, which is root's, readable for the group "
                   "pgmill (0640)",
     },

@@ -157,7 +157,8 @@ static int make(ListenSockets *all, const char *address, bool tokens) {
         return 0;
     }
     if (r < 0)
-        return log_error_errno(r, "Cannot listen on %s: %m", address);
+        return log_error_errno(r, "Cannot listen on %s: %m%s", address,
+            r == -EADDRINUSE ? "; \"ss -ltnp\" says by whom, and Listen= takes another one" : "");
     r = add(all, fd, true, tokens);
     if (r >= 0)
         TAKE_FD(fd);

@@ -6,6 +6,7 @@
 #include "base/local.h"
 #include "base/time.h"
 #include "base/timer.h"
+#include "store/task.h"
 #include "store/worker.h"
 
 #define LOOK_USEC      USEC_PER_SEC
@@ -24,7 +25,7 @@ static int poke(const char *name, _unused_ void *userdata) {
     static const char word[] = "wake\n";
     _cleanup_(closep) int fd = -EBADF;
 
-    if (local_connect(name, &fd) >= 0)
+    if (task_label_valid(name) && local_connect(name, &fd) >= 0)
         (void) send(fd, word, strlen(word), MSG_NOSIGNAL | MSG_DONTWAIT);
     return 0;
 }

@@ -44,7 +44,7 @@ typedef struct Key {
 
 static const Key keys[] = {
     { "Database", "Url", "database", "PGMILL_DATABASE", KEY_TEXT, FIELD(database), false, NULL, NULL,
-        DATABASE_DEFAULT, "URL", "PostgreSQL connection string or URI", "pgmill.database" },
+        "dbname=pgmill", "URL", "PostgreSQL connection string or URI", "pgmill.database" },
     { "API", "Listen", "listen", "PGMILL_LISTEN", KEY_LIST, FIELD(listen), false, NULL, NULL,
         "127.0.0.1:8000,[::1]:8000", "ADDRESS",
         "HOST:PORT or socket path, when the service manager passes no socket" },

@@ -11,7 +11,6 @@
 #include "base/verb.h"
 
 #define CONFIG_FILE_DEFAULT "/etc/pgmill/pgmill.conf"
-#define DATABASE_DEFAULT    "dbname=pgmill"
 #define CREDENTIAL_STORE    "/etc/credstore" /* where LoadCredential= looks by itself: systemd.exec(5) */
 
 typedef struct Config {

@@ -13,6 +13,16 @@
 
 #include "base/log.h"
 
+#define PATIENCE_USEC (15 * USEC_PER_SEC)
+
+static bool said_ready, said_stopping;
+
+static int on_patience(_unused_ sd_event_source *s, _unused_ uint64_t usec, _unused_ void *userdata) {
+    if (!said_ready && !said_stopping)
+        (void) sd_notify(false, "READY=1");
+    return 0;
+}
+
 static int on_ignored(
     _unused_ sd_event_source *s, _unused_ const struct signalfd_siginfo *si, _unused_ void *userdata) {
     return 0;
@@ -46,6 +56,8 @@ int service_loop_new(
     if (r < 0)
         return r;
     r = sd_event_set_watchdog(event, true);
+    if (r >= 0)
+        r = sd_event_add_time_relative(event, NULL, CLOCK_BOOTTIME, PATIENCE_USEC, 0, on_patience, NULL);
     if (r < 0)
         return r;
     *ret = TAKE_PTR(event);
@@ -60,6 +72,8 @@ uint64_t service_watchdog(void) {
 
 _Static_assert(SERVICE_LISTEN_FD == SD_LISTEN_FDS_START, "as sd_listen_fds(3) has it");
 
+static int passed;
+
 int service_listen_fds(void) {
     int n = sd_listen_fds(true);
 
@@ -68,7 +82,15 @@ int service_listen_fds(void) {
         if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
             return -errno;
     }
+    passed = MAX(passed, n);
     return n;
+}
+
+void service_refuse_waiting(void) {
+    (void) service_listen_fds();
+    for (int fd = SD_LISTEN_FDS_START; fd < SD_LISTEN_FDS_START + passed; fd++)
+        for (int waiting; (waiting = accept4(fd, NULL, NULL, SOCK_CLOEXEC)) >= 0;)
+            (void) close(waiting);
 }
 
 bool service_is_listening(int fd, int family) {
@@ -108,6 +130,7 @@ static void notify(const char *head, const char *format, va_list ap) {
 void service_ready(const char *format, ...) {
     va_list ap;
 
+    said_ready = true;
     va_start(ap, format);
     notify("READY=1\n", format, ap);
     va_end(ap);
@@ -147,11 +170,9 @@ int service_credential(const char *name, char **ret_path) {
 }
 
 void service_stopping(void) {
-    static bool said;
-
-    if (!said)
+    if (!said_stopping)
         (void) sd_notify(false, "STOPPING=1");
-    said = true;
+    said_stopping = true;
 }
 
 void service_extend_timeout(uint64_t usec) {

@@ -10,7 +10,8 @@
 #include "base/util.h"
 
 /* The loop every role runs: SIGTERM and SIGINT are blocked and call on_stop, SIGHUP calls on_reload (NULL:
- * ignored), the watchdog is fed by the loop itself, so it proves that the loop turns and nothing else. */
+ * ignored), the watchdog is fed by the loop itself, so it proves that the loop turns and nothing else. READY=1 is said
+ * after 15 s at the latest: a boot, and an installation, wait for those who start, and not for a database. */
 int service_loop_new(
     sd_event **ret, sd_event_signal_handler_t on_stop, sd_event_signal_handler_t on_reload, void *userdata);
 
@@ -18,6 +19,8 @@ int service_loop_new(
  * non-blocking, and the environment cleaned of them. */
 #define SERVICE_LISTEN_FD 3
 int service_listen_fds(void);
+/* For who cannot go on: ends the connections that wait in those sockets, since each would have the service started anew. */
+void service_refuse_waiting(void);
 /* A stream socket that listens; family: AF_UNIX and its like, AF_UNSPEC: any. */
 bool service_is_listening(int fd, int family);
 

@@ -100,6 +100,8 @@ static int add(const char *name, void *userdata) {
     _cleanup_(buf_done) Buf answer = {};
     List *l = userdata;
 
+    if (!task_label_valid(name))
+        return 0; /* no worker's: its socket was there before anybody looked at the name */
     if (!local_holds(name))
         buf_printf(&answer, "{\"name\": \"%s\", \"state\": \"stopped\"}", name);
     else {

@@ -100,7 +100,9 @@ static void look(Doctor *d, const Check checks[]) {
         _cleanup_(buf_done) Buf found = {};
         CheckResult result = CHECK_UNSEEN;
 
-        if (check->database && !d->context.db)
+        if (check->configured && d->hidden)
+            buf_puts(&found, "this user may not read " CONFIG_FILE_DEFAULT);
+        else if (check->database && !d->context.db)
             buf_puts(&found, "the database is out of reach");
         else
             result = check->look(check, &d->context, &found);
@@ -138,9 +140,9 @@ static int configuration_load(Doctor *d, int argc, char *argv[]) {
         return -ENOMEM;
     int n = 0;
     without[n++] = argv[0];
-    if (!getenv(
-            "PGMILL_DATABASE")) /* nor with a credential; what argv says of the database follows, and counts */
-        without[n++] = (char *) "--database=" DATABASE_DEFAULT;
+    /* Without a credential, too. What argv says of the database comes after it, and counts. */
+    if (!getenv("PGMILL_DATABASE"))
+        without[n++] = (char *) "--database=dbname=pgmill";
     memcpy(without + n, argv + 1, ((size_t) argc - 1) * sizeof(char *));
     n += argc - 1;
     without[n++] = (char *) "--config=/dev/null";

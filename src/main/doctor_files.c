@@ -144,6 +144,7 @@ const Check file_checks[] = {
     {
         .name = "password",
         .look = password_look,
+        .configured = true,
         .remedy = "chgrp pgmill FILE; chmod 0640 FILE",
     },
     {},

@@ -33,6 +33,26 @@ static CheckResult units_look(_unused_ const Check *self, _unused_ const CheckCo
     return result;
 }
 
+static CheckResult settings_look(_unused_ const Check *self, _unused_ const CheckContext *c, Buf *found) {
+    _cleanup_(buf_done) Buf names = {};
+    char *state = NULL;
+
+    if (service_units(ALL ".service", "active", &names) < 0 || buf_error(&names) < 0) {
+        buf_puts(found, "systemd does not answer");
+        return CHECK_UNSEEN;
+    }
+    for (char *unit = names.data ? strtok_r(names.data, ", ", &state) : NULL; unit;
+         unit = strtok_r(NULL, ", ", &state))
+        if (!streq(unit, "pgmill-migrate.service") && setup_unit_is_stale(unit)) /* which has ended */
+            buf_printf(found, "%s%s", found->len > 0 ? ", " : "", unit);
+    if (found->len > 0) {
+        buf_puts(found, " was started before its settings were changed");
+        return CHECK_WARNING;
+    }
+    buf_puts(found, "no service is older than its settings");
+    return CHECK_OK;
+}
+
 /* What runs now, does it after the next boot? */
 static CheckResult boot_look(_unused_ const Check *self, _unused_ const CheckContext *c, Buf *found) {
     _cleanup_(buf_done) Buf names = {};
@@ -79,6 +99,11 @@ const Check unit_checks[] = {
         .remedy = "\"systemctl status\" and \"journalctl -u\" with its name say why; then systemctl restart",
     },
     {
+        .name = "settings",
+        .look = settings_look,
+        .remedy = "systemctl restart it, or \"pgmill setup\"",
+    },
+    {
         .name = "boot",
         .look = boot_look,
         .remedy = "systemctl enable pgmill.target",
@@ -86,6 +111,7 @@ const Check unit_checks[] = {
     {
         .name = "network",
         .look = network_look,
+        .configured = true,
         .remedy = "\"pgmill setup\" writes the drop-in that lets workers reach other hosts",
     },
     {},

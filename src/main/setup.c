@@ -64,7 +64,8 @@ static int url_find(Setup *s, const char *given) {
     int r = config_load(&config, "", 1, argv, &args);
     if (r < 0)
         return config_exit_status(r);
-    if (given && access(CONFIG_FILE_DEFAULT, F_OK) == 0 && !streq(given, config.database)) {
+    if (given && !s->database_only && access(CONFIG_FILE_DEFAULT, F_OK) == 0 &&
+        !streq(given, config.database)) {
         log_error("--url: the services use another database already, by Url= in the section [Database] "
                   "of " CONFIG_FILE_DEFAULT
                   " or by a credential; change that, then repeat \"pgmill setup\" without --url");

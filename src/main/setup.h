@@ -51,3 +51,5 @@ int setup_configuration_check(const Setup *s); /* can the URL be written, and be
 int setup_configuration(const Setup *s);
 int setup_network(const Setup *s); /* workers reach no other host as shipped */
 int setup_units(const Setup *s);
+/* Does a service run with what files of this host said before they were changed? */
+bool setup_unit_is_stale(const char *unit);

@@ -289,7 +289,7 @@ static int encryption_tell(Db *db, const Setup *s) {
     int status = ask(db, &statement, NULL, "ask how the connection is protected", &rows);
     if (status == EX_OK)
         status = parameter(s, "sslmode", "prefer", &mode);
-    if (status != EX_OK || !s->beyond)
+    if (status != EX_OK || (s->host && is_loopback(s->host)))
         return status;
     if (db_rows(rows) == 0 || !db_bool(rows, 0, 0))
         log_warning(

@@ -272,12 +272,12 @@ static int unit_failed(const char *unit, const char *verb, int r) {
 static int unit_do(const char *verb, const char *unit) {
     /* Nobody waits for the tasks that a worker waits for. */
     const char *how = streq(verb, "restart") && strstr(unit, "-worker@") ? "--no-block" : NULL;
-    int r = systemctl((const char *[]){ SYSTEMCTL, verb, "--quiet", unit, how, NULL }, true);
+    const char *quiet = streq(verb, "enable") ? "--quiet" : "--no-pager"; /* it would tell of each link */
+    int r = systemctl((const char *[]){ SYSTEMCTL, verb, quiet, unit, how, NULL }, true);
     return r == 0 ? EX_OK : unit_failed(unit, verb, r);
 }
 
-/* Does it run with what a file said before it was changed? */
-static bool unit_is_stale(const char *unit) {
+bool setup_unit_is_stale(const char *unit) {
     static const char *const files[] = { CONFIG_FILE_DEFAULT, CREDENTIAL_STORE "/pgmill.database",
         DROP_IN_FILE };
     uint64_t begun = 0;
@@ -295,7 +295,7 @@ static bool unit_is_stale(const char *unit) {
 
 static int unit_bring_up(const Setup *s, const char *unit) {
     bool enabled = unit_is("is-enabled", unit), active = unit_is("is-active", unit),
-         stale = unit_is_stale(unit);
+         stale = setup_unit_is_stale(unit);
     const char *verb = stale ? "restarted, since its settings are newer" : active ? "was active" : "started";
     int status = EX_OK;
 
@@ -326,6 +326,32 @@ static bool has_several_apis(void) {
     return service_units("pgmill-api@*.socket", "active", &names) > 0;
 }
 
+/* Whoever else runs with former settings: further workers, several APIs. */
+static int restart_others(const Setup *s) {
+    static const char *const patterns[] = { "pgmill-worker@*.service", "pgmill-api@*.service" };
+    static const char *const states[] = { "active", "activating" };
+    _cleanup_(buf_done) Buf names = {};
+    char *state = NULL;
+    int status = EX_OK;
+
+    for (size_t i = 0; i < ELEMENTS(patterns); i++)
+        for (size_t k = 0; k < ELEMENTS(states); k++)
+            if (service_units(patterns[i], states[k], &names) > 0)
+                buf_puts(&names, ", ");
+    if (buf_error(&names) < 0)
+        return EX_OSERR;
+    for (char *unit = names.data ? strtok_r(names.data, ", ", &state) : NULL; unit && status == EX_OK;
+         unit = strtok_r(NULL, ", ", &state)) {
+        if (!setup_unit_is_stale(unit))
+            continue;
+        if (!s->dry_run)
+            status = unit_do("restart", unit);
+        if (status == EX_OK)
+            setup_say(unit, s->dry_run ? "would be restarted" : "restarted, since its settings are newer");
+    }
+    return status;
+}
+
 int setup_units(const Setup *s) {
     int status = EX_OK;
 
@@ -340,5 +366,5 @@ int setup_units(const Setup *s) {
         (void) snprintf(unit, sizeof(unit), "pgmill-worker@%u.service", i);
         status = unit_bring_up(s, unit);
     }
-    return status;
+    return status == EX_OK ? restart_others(s) : status;
 }

@@ -28,6 +28,7 @@ struct Check {
     CheckResult (*look)(const Check *self, const CheckContext *c, Buf *found);
     const char *remedy; /* what to do about a warning or a problem */
     bool database;      /* needs one */
+    bool configured;    /* goes by the configuration, and so not for who may not read it */
     DbStatement
         statement; /* of check_by_sql(): answers "ok", "warning", "problem" or "unseen", and what it found */
 };

@@ -19,10 +19,12 @@
 #define ABORT_USEC       (3 * USEC_PER_SEC) /* from the watchdog's end to its own: TimeoutAbortSec= and the kill */
 #define EXTEND_USEC      (15 * USEC_PER_SEC) /* a loop that is late must not end what a watchdog would let live */
 #define LEAVE_LIMIT_USEC (10 * USEC_PER_SEC) /* after the last program's end: to write what became of it */
+#define AWAY_LIMIT_USEC  (3 * USEC_PER_SEC)  /* … when there is nothing to write but that it leaves */
 
 typedef struct Drain {
     uint64_t until; /* CLOCK_BOOTTIME: programs may run so long, then they are killed and go back */
     uint64_t leave; /* … and the process ends, whatever could be written */
+    uint64_t away;  /* since then nothing runs, and there is no database to tell; 0: not so */
 } Drain;
 
 static Drain drain;
@@ -89,14 +91,27 @@ static void on_stream_closed(void *userdata) {
     worker_turn_over(userdata);
 }
 
+/* Nobody waits longer for a database than it takes to write the little that is left, however long programs might run. */
+static bool must_leave(const Worker *w, uint64_t now) {
+    if (w->session || w->n_busy > 0 || stream_closing())
+        drain.away = 0;
+    else if (drain.away == 0)
+        drain.away = now;
+    return now >= drain.leave ||
+           (drain.away > 0 && now - drain.away >= (w->n_runs > 0 ? LEAVE_LIMIT_USEC : AWAY_LIMIT_USEC));
+}
+
 static int on_drain_tick(sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
     Worker *w = userdata;
     uint64_t now = time_now_boottime();
 
-    if (now >= drain.leave) {
-        log_warning(
-            "Leaving with %zu tasks not given back; they are rescued after the grace period", w->n_runs);
-        worker_fatal(w, EX_TEMPFAIL);
+    if (must_leave(w, now)) {
+        if (w->n_runs > 0)
+            log_warning(
+                "Leaving with %zu tasks not given back; they are rescued after the grace period", w->n_runs);
+        else
+            log_notice("Leaving while the database is away; nothing runs here");
+        worker_fatal(w, w->n_runs > 0 ? EX_TEMPFAIL : EX_OK);
         return 0;
     }
     if (now >= drain.until) {

@@ -62,6 +62,16 @@ def test_addresses_and_hosts_that_are_none_are_refused(
     assert complaint in process.log
 
 
+def test_who_waits_for_an_api_that_cannot_start_is_let_go(run: Callable[..., Process], database: str) -> None:
+    """Else systemd would start it again at once, because of that connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
+        process = run("api", "--database", database, "--body-max", "huge", sockets=[listener])
+        assert process.wait() == 64
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
 def test_it_waits_for_the_database_and_says_so(own_cluster: Cluster, start_api: Callable) -> None:
     url = own_cluster.fresh()
     own_cluster.stop()

@@ -39,7 +39,7 @@ def cgroups() -> pathlib.Path:
 def own_cgroup(name: str) -> pathlib.Path:
     """A container lives below the cgroup it was started in: two in one would end each other's services."""
     cgroup = cgroups() / name
-    cgroup.mkdir()
+    cgroup.mkdir(exist_ok=True)
     return cgroup
 
 
@@ -74,19 +74,20 @@ class Machine:
             (self.folder / part).mkdir(mode=0o755)
         layers = f"lowerdir={root},upperdir={self.folder}/upper,workdir={self.folder}/work"
         subprocess.run(["mount", "-t", "overlay", "-o", layers, "overlay", str(self.root)], check=True)
+        self.name = name
         try:
-            self._boot(name)
+            self._boot()
         except BaseException:
             self.close()
             raise
 
-    def _boot(self, name: str) -> None:
+    def _boot(self) -> None:
         began, self.leader = time.monotonic(), 0
         self.console = open(self.folder / "console", "wb")
         self.cgroup = own_cgroup(self.folder.name)
         # The variable: a tree of cgroup v2 alone, whatever this machine has.
         self.nspawn = subprocess.Popen(
-            [*self.enter, "systemd-nspawn", "--quiet", f"--directory={self.root}", f"--machine={name}", "--boot", "--register=no",
+            [*self.enter, "systemd-nspawn", "--quiet", f"--directory={self.root}", f"--machine={self.name}", "--boot", "--register=no",
              "--keep-unit", "--link-journal=no", "--console=read-only", "--resolv-conf=off", "--timezone=off",
              *self.options],
             env=os.environ | {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}, stdin=subprocess.DEVNULL,
@@ -98,10 +99,16 @@ class Machine:
         assert state == "running", f"{state}: {self.run('systemctl --failed', check=False).stdout}"
         self.boot_seconds = time.monotonic() - began
 
+    def reboot(self) -> None:
+        self.run("systemctl --no-block poweroff")
+        self.nspawn.wait(300)
+        self.console.close()
+        self._boot()
+
     def _leader(self) -> int:
         assert self.nspawn.poll() is None, (self.folder / "console").read_text()
         for pid in pathlib.Path(f"/proc/{self.nspawn.pid}/task/{self.nspawn.pid}/children").read_text().split():
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 if pathlib.Path(f"/proc/{pid}/comm").read_text() == "systemd\n":
                     return int(pid)
         return 0  # still the one that makes the container

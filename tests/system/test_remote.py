@@ -91,6 +91,22 @@ def test_a_name_that_nobody_knows_yet_is_asked_for_again(apart: Machine) -> None
     for unit in units.split():
         eventually(lambda: "cannot resolve" in apart.out(
             f"journalctl -q -o cat -u {unit} _SYSTEMD_INVOCATION_ID=$(systemctl show -P InvocationID {unit})"))
-    assert apart.show("pgmill-api", "ActiveState") == apart.show("pgmill-worker@1", "ActiveState") == "activating"
     apart.run("cp /root/hosts /etc/hosts")
-    eventually(lambda: apart.out(f"systemctl is-active {units} || true").split() == ["active"] * 3)
+    eventually(lambda: apart.show("pgmill-migrate", "ActiveState") == "active")
+    served(apart)
+
+
+def served(apart: Machine) -> None:
+    id = eventually(lambda: apart.run("pgmill submit say", user="pgmill", check=False).stdout.strip())
+    eventually(lambda: apart.sql(f"SELECT status FROM pgmill.task WHERE id = '{id}'") == "COMPLETED")
+
+
+def test_a_boot_does_not_wait_for_the_database(apart: Machine) -> None:
+    """Neither the address nor the server are there; systemd finishes it all the same."""
+    apart.run("systemctl disable postgresql.service")
+    apart.reboot()
+    units = "pgmill-api.service", "pgmill-worker@1.service"
+    assert [apart.show(unit, "ActiveState") for unit in units] == ["active"] * 2
+    assert all("waiting for the database" in apart.show(unit, "StatusText") for unit in units)
+    apart.run(f"ip addr add {ADDRESS}/32 dev lo; systemctl start postgresql.service")
+    served(apart)

@@ -180,7 +180,8 @@ def test_doctor_sees_a_password_that_everybody_reads(mill: Machine) -> None:
 
 
 def test_credentials_of_the_store_reach_the_services(mill: Machine) -> None:
-    drop_in(mill, "pgmill-.service", "[Service]", "LoadCredential=pgmill.database", "LoadCredential=pgmill.tokens")
+    drop_in(mill, "pgmill-.service", "[Service]", *(f"LoadCredential={name}:/etc/credstore/{name}"
+                                                    for name in ("pgmill.database", "pgmill.tokens")))
     mill.run("install -d -m 700 /etc/credstore; echo 'dbname=elsewhere user=pgmill' >/etc/credstore/pgmill.database")
     ask = "curl -sS -o /dev/null -w '%{http_code}' localhost:8000/api/workers/"
     try:
@@ -189,7 +190,8 @@ def test_credentials_of_the_store_reach_the_services(mill: Machine) -> None:
         eventually(lambda: "waiting for the database" in mill.show(WORKERS[0], "StatusText"))
         assert 'database "elsewhere" does not exist' in mill.journal(f"-u {WORKERS[0]}")
         assert '"elsewhere" does not exist' in mill.run("pgmill list", check=False).stderr
-        mill.run("rm /etc/credstore/pgmill.database; systemctl restart pgmill-worker@1.service pgmill-api.service")
+        mill.run("echo dbname=pgmill >/etc/credstore/pgmill.database; "
+                 "systemctl restart pgmill-worker@1.service pgmill-api.service")
         assert (mill.out(ask), mill.out(f"{ask} -H 'Authorization: Bearer {token}'")) == ("401", "200")
     finally:
         mill.run("rm -f /etc/credstore/pgmill.*; rm -r /etc/systemd/system/pgmill-.service.d; systemctl daemon-reload; "

@@ -120,6 +120,18 @@ def test_a_broken_override_is_said_and_not_tried_again(mill: Machine, lines: str
              "systemctl daemon-reload")
 
 
+def test_a_broken_worker_is_started_once_by_who_asks_it(mill: Machine) -> None:
+    unit = "pgmill-worker@asked.service"
+    mill.write("/etc/pgmill/worker@asked.conf", "PGMILL_CONCURRENCY=many\n")
+    mill.run("systemctl start pgmill-worker@asked.socket")
+    assert mill.run("pgmill local asked", check=False).returncode == 69
+    eventually(lambda: mill.show(unit, "ActiveState") == "failed")
+    mill.run("sleep 3")  # it would have been started twenty times
+    assert mill.journal(f"UNIT={unit}").count("Failed with result") == 1
+    assert mill.show("pgmill-worker@asked.socket", "ActiveState") == "active"
+    mill.run(f"systemctl stop pgmill-worker@asked.socket; systemctl reset-failed {unit}; rm /etc/pgmill/worker@asked.conf")
+
+
 def test_a_folder_in_run_that_is_read_only(mill: Machine) -> None:
     unit = "pgmill-worker@read-only.service"
     mill.run("mkdir -p /run/empty; mount --bind /run/empty /run/pgmill; mount -o remount,bind,ro /run/pgmill")
@@ -155,7 +167,9 @@ def test_no_database_is_said_and_waited_for(mill: Machine) -> None:
     mill.run("systemctl start --no-block pgmill-worker@away.service")
     unit = "pgmill-worker@away.service"
     eventually(lambda: "waiting for the database" in mill.show(unit, "StatusText"))
-    assert "/nosuch/.s.PGSQL.5432" in mill.journal(f"-u {unit}") and mill.show(unit, "ActiveState") == "activating"
+    assert "/nosuch/.s.PGSQL.5432" in mill.journal(f"-u {unit}")
+    eventually(lambda: mill.show(unit, "ActiveState") == "active")  # as far as systemd is concerned
+    assert "waiting for the database" in mill.show(unit, "StatusText")
     mill.run(f"systemctl stop {unit} pgmill-worker@away.socket; rm /etc/pgmill/worker@away.conf")
     done = mill.run("PGMILL_DATABASE='host=/nosuch dbname=x' pgmill list", check=False)
     assert done.returncode == 69 and "Cannot connect to the database" in done.stderr

@@ -29,7 +29,8 @@ def test_upgrade_waits_for_no_database(mill: Machine) -> None:
     mill.run("systemctl stop postgresql.service 'postgresql@*.service'; dpkg -i /root/pgmill.deb")
     eventually(lambda: all(mill.show(unit, "InvocationID") not in ("", *before) for unit in units.split()))
     mill.run("systemctl start postgresql.service")
-    eventually(lambda: mill.out(f"systemctl is-active {units} || true").split() == ["active"] * 3)
+    eventually(lambda: mill.out("curl -sS -o /dev/null -w '%{http_code}' localhost:8000/readyz") == "200")
+    eventually(lambda: all("slots busy" in mill.show(f"pgmill-worker@{name}", "StatusText") for name in "12"))
 
 
 def test_remove_and_install_again(mill: Machine) -> None:

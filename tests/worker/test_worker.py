@@ -287,6 +287,22 @@ def test_without_the_database_it_leaves_when_its_time_is_over(own_cluster: Clust
     assert not alive(mill.runs()[0].split()[2])
 
 
+def test_without_a_database_one_that_runs_nothing_leaves_soon(own_cluster: Cluster, run, folder) -> None:
+    """However long its programs might have run."""
+    worker = Mill(run, own_cluster.fresh(), None, folder).start("w", "--drain", "infinity")
+    own_cluster.stop()
+    worker.wait_log("Waiting for the database")
+    assert worker.stop() == 0
+    assert "Leaving while the database is away" in worker.log
+
+
+@pytest.mark.long
+def test_without_a_database_it_is_ready_after_a_while(run, folder) -> None:
+    worker = Mill(run, "host=/nonexistent", None, folder).start(wait=False)
+    worker.wait_message("READY=1", within=60)
+    worker.wait_message("STATUS=waiting for the database")
+
+
 def test_it_waits_for_the_database_and_says_so(own_cluster: Cluster, run, folder) -> None:
     url = own_cluster.fresh()
     own_cluster.stop()
