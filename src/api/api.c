@@ -332,35 +332,34 @@ static size_t most_connections(const Config *config) {
     return most;
 }
 
-static int run_api(int argc, char *argv[]) {
+/* What another start would not mend must not be tried for each connection that waits. */
+static void refuse_if_hopeless(const int *status) {
+    if (*status == EX_CONFIG || *status == EX_USAGE)
+        service_refuse_waiting();
+}
+
+static int run(int argc, char *argv[]) {
     _cleanup_(service_stoppingp) _unused_ char stopping;
     _cleanup_(api_done) Api api = { .argc = argc, .argv = argv };
+    _cleanup_(refuse_if_hopeless) int status = EX_OK; /* before api_done() closes the sockets */
     char **arguments;
 
     log_open("pgmill-api");
     api.instance = id_new();
     int r = config_load(&api.config, "API", argc, argv, &arguments);
     if (r < 0)
-        return config_exit_status(r);
+        return status = config_exit_status(r);
     if (*arguments) {
         log_error("pgmill api takes no argument \"%s\"", *arguments);
-        return EX_USAGE;
+        return status = EX_USAGE;
     }
     if (settings_hosts(&api.config) < 0 || settings_tokens(&api.config, &api.tokens, &api.tokens_asked) < 0)
-        return EX_CONFIG;
+        return status = EX_CONFIG;
     api.connections_max = most_connections(&api.config);
     r = serve(&api);
     if (r == -EINVAL || r == -EACCES)
-        return EX_CONFIG;
+        return status = EX_CONFIG;
     return r < 0 ? EX_OSERR : r;
-}
-
-static int run(int argc, char *argv[]) {
-    int status = run_api(argc, argv);
-
-    if (status == EX_CONFIG || status == EX_USAGE)
-        service_refuse_waiting();
-    return status;
 }
 
 const Verb api_verb = {

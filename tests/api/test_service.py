@@ -62,11 +62,16 @@ def test_addresses_and_hosts_that_are_none_are_refused(
     assert complaint in process.log
 
 
-def test_who_waits_for_an_api_that_cannot_start_is_let_go(run: Callable[..., Process], database: str) -> None:
+@pytest.mark.parametrize("arguments, status", [
+    (["--body-max", "huge"], 64),
+    (["--tokens", "/nonexistent"], 78),
+])
+def test_who_waits_for_an_api_that_cannot_start_is_let_go(
+        run: Callable[..., Process], database: str, arguments: list[str], status: int) -> None:
     """Else systemd would start it again at once, because of that connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
-        process = run("api", "--database", database, "--body-max", "huge", sockets=[listener])
-        assert process.wait() == 64
+        process = run("api", "--database", database, *arguments, sockets=[listener])
+        assert process.wait() == status
         listener.setblocking(False)
         with pytest.raises(BlockingIOError):
             listener.accept()
