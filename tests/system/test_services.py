@@ -11,9 +11,8 @@ from system.machine import Machine, eventually
 WORKERS = ("pgmill-worker@1.service", "pgmill-worker@2.service")
 
 
-def test_boots_and_is_set_up(mill: Machine, capsys: pytest.CaptureFixture[str]) -> None:
-    with capsys.disabled():
-        print(f"\n{mill.out('systemctl --version | head -n 1')}: booted in {mill.boot_seconds:.1f} s")
+def test_boots_and_is_set_up(mill: Machine) -> None:
+    print(f"{mill.out('systemctl --version | head -n 1')}: booted in {mill.boot_seconds:.1f} s")
     assert mill.out("systemctl --failed --no-legend") == ""
     for unit in (*WORKERS, "pgmill-worker@1.socket", "pgmill-api.service", "pgmill-api.socket", "pgmill.target", "pgmill-prune.timer"):
         assert mill.show(unit, "ActiveState") == "active", unit
@@ -36,10 +35,9 @@ def test_units_verify_without_a_word(mill: Machine) -> None:
 
 @pytest.mark.parametrize("unit, most", [("pgmill-api.service", 1.2), ("pgmill-worker@1.service", 1.8),
                                         ("pgmill-migrate.service", 1.2), ("pgmill-prune.service", 1.2)])
-def test_exposure(mill: Machine, unit: str, most: float, capsys: pytest.CaptureFixture[str]) -> None:
+def test_exposure(mill: Machine, unit: str, most: float) -> None:
     line = mill.out(f"systemd-analyze security {unit} --no-pager | tail -n 1")
-    with capsys.disabled():
-        print(f"\n{line}")
+    print(line)
     assert float(line.split(": ")[1].split()[0]) <= most
 
 
