@@ -33,18 +33,20 @@ static CheckResult units_look(_unused_ const Check *self, _unused_ const CheckCo
     return result;
 }
 
-static CheckResult settings_look(_unused_ const Check *self, _unused_ const CheckContext *c, Buf *found) {
-    _cleanup_(buf_done) Buf names = {};
-    char *state = NULL;
+static int add_name(const char *unit, void *userdata) {
+    Buf *found = userdata;
 
-    if (service_units(ALL ".service", "active", &names) < 0 || buf_error(&names) < 0) {
-        buf_puts(found, "systemd does not answer");
+    buf_printf(found, "%s%s", found->len > 0 ? ", " : "", unit);
+    return 0;
+}
+
+static CheckResult settings_look(_unused_ const Check *self, _unused_ const CheckContext *c, Buf *found) {
+    int r = setup_stale_visit(add_name, found);
+
+    if (r < 0) {
+        buf_printf(found, "systemd does not answer: %s", strerror(-r));
         return CHECK_UNSEEN;
     }
-    for (char *unit = names.data ? strtok_r(names.data, ", ", &state) : NULL; unit;
-         unit = strtok_r(NULL, ", ", &state))
-        if (!streq(unit, "pgmill-migrate.service") && setup_unit_is_stale(unit)) /* which has ended */
-            buf_printf(found, "%s%s", found->len > 0 ? ", " : "", unit);
     if (found->len > 0) {
         buf_puts(found, " was started before its settings were changed");
         return CHECK_WARNING;

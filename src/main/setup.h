@@ -51,5 +51,6 @@ int setup_configuration_check(const Setup *s); /* can the URL be written, and be
 int setup_configuration(const Setup *s);
 int setup_network(const Setup *s); /* workers reach no other host as shipped */
 int setup_units(const Setup *s);
-/* Does a service run with what files of this host said before they were changed? */
-bool setup_unit_is_stale(const char *unit);
+/* Calls visit for each worker and API of this host that was started before the files it goes by were changed, until that
+ * answers something else than 0, and answers the same. Negative errno: systemd did not answer, or there was no memory. */
+int setup_stale_visit(int (*visit)(const char *unit, void *userdata), void *userdata);

@@ -277,7 +277,8 @@ static int unit_do(const char *verb, const char *unit) {
     return r == 0 ? EX_OK : unit_failed(unit, verb, r);
 }
 
-bool setup_unit_is_stale(const char *unit) {
+/* Does it run with what files of this host said before they were changed? */
+static bool unit_is_stale(const char *unit) {
     static const char *const files[] = { CONFIG_FILE_DEFAULT, CREDENTIAL_STORE "/pgmill.database",
         DROP_IN_FILE };
     uint64_t begun = 0;
@@ -293,29 +294,45 @@ bool setup_unit_is_stale(const char *unit) {
     return false;
 }
 
+int setup_stale_visit(int (*visit)(const char *unit, void *userdata), void *userdata) {
+    static const char *const patterns[] = { "pgmill-api*.service", "pgmill-worker@*.service" };
+    static const char *const states[] = { "active", "activating" };
+    _cleanup_(buf_done) Buf names = {};
+    char *state = NULL;
+    int r = 0;
+
+    for (size_t i = 0; i < ELEMENTS(patterns) * ELEMENTS(states) && r >= 0; i++) {
+        r = service_units(patterns[i / ELEMENTS(states)], states[i % ELEMENTS(states)], &names);
+        buf_puts(&names, ", ");
+    }
+    if (r >= 0)
+        r = buf_error(&names);
+    if (r < 0)
+        return r;
+    char *unit = strtok_r(names.data, ", ", &state);
+    for (; unit && r == 0; unit = strtok_r(NULL, ", ", &state))
+        if (unit_is_stale(unit))
+            r = visit(unit, userdata);
+    return r;
+}
+
 static int unit_bring_up(const Setup *s, const char *unit) {
-    bool enabled = unit_is("is-enabled", unit), active = unit_is("is-active", unit),
-         stale = setup_unit_is_stale(unit);
-    const char *verb = stale ? "restarted, since its settings are newer" : active ? "was active" : "started";
+    bool enabled = unit_is("is-enabled", unit), active = unit_is("is-active", unit);
     int status = EX_OK;
 
     if (s->dry_run) {
-        if (enabled && active && !stale)
+        if (enabled && active)
             setup_say(unit, "is enabled and active");
         else
-            setup_say(unit, "would be %s%s%s", enabled ? "" : "enabled",
-                enabled || (active && !stale) ? "" : " and ",
-                stale    ? "restarted"
-                : active ? ""
-                         : "started");
+            setup_say(unit, "would be %s", enabled ? "started" : active ? "enabled" : "enabled and started");
         return EX_OK;
     }
     if (!enabled)
         status = unit_do("enable", unit);
-    if (status == EX_OK && (!active || stale))
-        status = unit_do(stale ? "restart" : "start", unit);
+    if (status == EX_OK && !active)
+        status = unit_do("start", unit);
     if (status == EX_OK)
-        setup_say(unit, "%s, %s", enabled ? "was enabled" : "enabled", verb);
+        setup_say(unit, "%s, %s", enabled ? "was enabled" : "enabled", active ? "was active" : "started");
     return status;
 }
 
@@ -326,29 +343,12 @@ static bool has_several_apis(void) {
     return service_units("pgmill-api@*.socket", "active", &names) > 0;
 }
 
-/* Whoever else runs with former settings: further workers, several APIs. */
-static int restart_others(const Setup *s) {
-    static const char *const patterns[] = { "pgmill-worker@*.service", "pgmill-api@*.service" };
-    static const char *const states[] = { "active", "activating" };
-    _cleanup_(buf_done) Buf names = {};
-    char *state = NULL;
-    int status = EX_OK;
+static int restart_stale(const char *unit, void *userdata) {
+    const Setup *s = userdata;
+    int status = s->dry_run ? EX_OK : unit_do("restart", unit);
 
-    for (size_t i = 0; i < ELEMENTS(patterns); i++)
-        for (size_t k = 0; k < ELEMENTS(states); k++)
-            if (service_units(patterns[i], states[k], &names) > 0)
-                buf_puts(&names, ", ");
-    if (buf_error(&names) < 0)
-        return EX_OSERR;
-    for (char *unit = names.data ? strtok_r(names.data, ", ", &state) : NULL; unit && status == EX_OK;
-         unit = strtok_r(NULL, ", ", &state)) {
-        if (!setup_unit_is_stale(unit))
-            continue;
-        if (!s->dry_run)
-            status = unit_do("restart", unit);
-        if (status == EX_OK)
-            setup_say(unit, s->dry_run ? "would be restarted" : "restarted, since its settings are newer");
-    }
+    if (status == EX_OK)
+        setup_say(unit, s->dry_run ? "would be restarted" : "restarted, since its settings are newer");
     return status;
 }
 
@@ -366,5 +366,7 @@ int setup_units(const Setup *s) {
         (void) snprintf(unit, sizeof(unit), "pgmill-worker@%u.service", i);
         status = unit_bring_up(s, unit);
     }
-    return status == EX_OK ? restart_others(s) : status;
+    if (status == EX_OK)
+        status = setup_stale_visit(restart_stale, (void *) s);
+    return status < 0 ? EX_OSERR : status;
 }

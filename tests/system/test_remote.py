@@ -53,7 +53,8 @@ def test_setup_takes_a_database_elsewhere(apart: Machine) -> None:
 def test_setup_restarts_what_runs_with_former_settings(apart: Machine) -> None:
     before = apart.show("pgmill-worker@1.service", "InvocationID")
     apart.run("touch /etc/pgmill/pgmill.conf")
-    assert "pgmill-worker@1.service: was enabled, restarted, since its settings are newer" in apart.out("pgmill setup")
+    assert "warning  settings: " in apart.out("pgmill doctor")
+    assert "pgmill-worker@1.service: restarted, since its settings are newer" in apart.out("pgmill setup")
     eventually(lambda: apart.show("pgmill-worker@1.service", "InvocationID") != before)
     eventually(lambda: "restarted" not in apart.out("pgmill setup --dry-run"))
 
