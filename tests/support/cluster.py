@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 
 import psycopg
+from psycopg import sql
 
 from .process import alive, eventually
 
@@ -54,6 +55,12 @@ class Cluster:
         self._run("--fast", "start", str(self.folder))
         self.stem = self._run("url", str(self.folder), "postgres")
         self.admin = psycopg.connect(self.url("postgres"), autocommit=True)
+
+    def configure(self, **settings: str) -> None:
+        """Of the server; without a restart."""
+        for name, value in settings.items():
+            self.admin.execute(sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), value))
+        self.admin.execute("SELECT pg_reload_conf()")
 
     def stop(self) -> None:
         self.admin.close()

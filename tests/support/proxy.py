@@ -69,6 +69,8 @@ class Link:
                 if trap := self.proxy._caught(self, sender, kind, body):
                     trap.free.wait()
                 self.open.wait()
+                if sender == SERVER and self.proxy.lost(kind, body):
+                    continue
                 sink.sendall(header + body)
         self.open.wait()
         self.cut()
@@ -78,15 +80,20 @@ class Proxy:
     """proxy.url leads to the database through it. New connections are served whatever became of the others."""
 
     def __init__(self, url: str) -> None:
-        there = conninfo_to_dict(url)
-        self.target = f"{there['host']}/.s.PGSQL.{there.get('port', 5432)}"
+        self.lead_to(url)
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.url = make_conninfo(url, host="127.0.0.1", port=self.listener.getsockname()[1], sslmode="disable",
                                  gssencmode="disable")
         self.lock = threading.Lock()
         self.links: list[Link] = []
         self.traps: list[Trap] = []
+        self.lost: Match = lambda kind, body: False  # messages of the server that do not arrive
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def lead_to(self, url: str) -> None:
+        """Where new connections go."""
+        there = conninfo_to_dict(url)
+        self.target = f"{there['host']}/.s.PGSQL.{there.get('port', 5432)}"
 
     def trap(self, sender: str, match: Match) -> Trap:
         with self.lock:
