@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The oneshot executor: one process a task. Payload on standard input, result on standard output, standard error
+ * The oneshot executor: one process a task. Payload on standard input, a file; result on standard output, standard error
  * to the log.
  */
 #include <fcntl.h>
 #include <sys/epoll.h>
 
+#include "worker/payload.h"
 #include "worker/run.h"
 #include "worker/spawn.h"
 
 #define CHUNK 16384
 
-enum { PIPE_INPUT, PIPE_OUTPUT, PIPE_ERROR, _PIPES };
+enum { PIPE_OUTPUT, PIPE_ERROR, _PIPES };
 
 typedef struct Execution {
     Spawned *program;
     int fd[_PIPES]; /* our ends, non-blocking */
     sd_event_source *io[_PIPES];
-    size_t written; /* of the payload */
 } Execution;
 
 static void pipe_close(Execution *x, int which) {
@@ -32,20 +32,6 @@ static void execution_free(Execution *x) {
     for (int i = 0; i < _PIPES; i++)
         pipe_close(x, i);
     free(x);
-}
-
-static int on_input(_unused_ sd_event_source *s, int fd, _unused_ uint32_t revents, void *userdata) {
-    Run *run = userdata;
-    Execution *x = run->execution;
-    size_t len = strlen(run->payload);
-
-    ssize_t n = write(fd, run->payload + x->written, len - x->written);
-    if (n > 0)
-        x->written += (size_t) n;
-    /* A program need not read its payload: EPIPE is its choice. */
-    if (x->written == len || (n < 0 && errno != EAGAIN && errno != EINTR))
-        pipe_close(x, PIPE_INPUT);
-    return 0;
 }
 
 /* One chunk. 1: there may be more; 0: nothing now; -EPIPE: the end. */
@@ -89,28 +75,17 @@ static void pipes_drain(Run *run) {
 }
 
 static int watch(Run *run, sd_event *event) {
-    static const struct {
-        uint32_t events;
-        sd_event_io_handler_t handler;
-    } pipes[] = {
-        [PIPE_INPUT] = { EPOLLOUT, on_input },
-        [PIPE_OUTPUT] = { EPOLLIN, on_output },
-        [PIPE_ERROR] = { EPOLLIN, on_error },
-    };
+    static const sd_event_io_handler_t handlers[] = { [PIPE_OUTPUT] = on_output, [PIPE_ERROR] = on_error };
     Execution *x = run->execution;
+    int r = 0;
 
-    for (size_t i = 0; i < ELEMENTS(pipes); i++) {
-        int r = sd_event_add_io(event, &x->io[i], x->fd[i], pipes[i].events, pipes[i].handler, run);
-        if (r < 0)
-            return r;
+    for (size_t i = 0; i < _PIPES && r >= 0; i++) {
+        r = sd_event_add_io(event, &x->io[i], x->fd[i], EPOLLIN, handlers[i], run);
+        /* Behind the turn: a program that floods its output must not keep the others from starting and ending. */
+        if (r >= 0)
+            r = sd_event_source_set_priority(x->io[i], SD_EVENT_PRIORITY_NORMAL + 20);
     }
-    /* Behind the turn: a program that floods its output must not keep the others from starting and ending. */
-    for (size_t i = 0; i < ELEMENTS(pipes); i++) {
-        int r = sd_event_source_set_priority(x->io[i], SD_EVENT_PRIORITY_NORMAL + 20);
-        if (r < 0)
-            return r;
-    }
-    return 0;
+    return r;
 }
 
 static void ends_close(int ends[static _PIPES]) {
@@ -124,9 +99,8 @@ static int pipes_open(Execution *x, int ends[static _PIPES]) {
         int fds[2];
         if (pipe2(fds, O_CLOEXEC) < 0)
             return -errno;
-        bool input = i == PIPE_INPUT;
-        x->fd[i] = fds[input ? 1 : 0];
-        ends[i] = fds[input ? 0 : 1];
+        x->fd[i] = fds[0];
+        ends[i] = fds[1];
         if (fcntl(x->fd[i], F_SETFL, O_NONBLOCK) < 0)
             return -errno;
     }
@@ -166,14 +140,14 @@ static void on_frozen(_unused_ Spawned *s, bool frozen, void *userdata) {
     run_frozen(userdata, frozen);
 }
 
-static int spawn(Run *run, sd_event *event, const int ends[static _PIPES]) {
+static int spawn(Run *run, sd_event *event, int input, const int ends[static _PIPES]) {
     static const SpawnEvents events = { .ended = on_ended, .frozen = on_frozen };
     Execution *x = run->execution;
     char *variables[VARIABLES + 1] = {};
     const SpawnSpec spec = { .name = run->id_text,
         .argv = run->handler->argv,
         .environment = variables,
-        .stdio = { ends[PIPE_INPUT], ends[PIPE_OUTPUT], ends[PIPE_ERROR] },
+        .stdio = { input, ends[PIPE_OUTPUT], ends[PIPE_ERROR] },
         .limits = &run->handler->limits };
 
     run_open_notify(run);
@@ -186,7 +160,7 @@ static int spawn(Run *run, sd_event *event, const int ends[static _PIPES]) {
 }
 
 static int oneshot_start(Run *run, sd_event *event) {
-    int ends[_PIPES] = { -EBADF, -EBADF, -EBADF };
+    int ends[_PIPES] = { -EBADF, -EBADF };
     Execution *x = calloc(1, sizeof(Execution));
 
     if (!x)
@@ -194,9 +168,10 @@ static int oneshot_start(Run *run, sd_event *event) {
     for (int i = 0; i < _PIPES; i++)
         x->fd[i] = -EBADF;
     run->execution = x;
-    int r = pipes_open(x, ends);
+    _cleanup_(closep) int input = payload_file(run->payload);
+    int r = input < 0 ? input : pipes_open(x, ends);
     if (r >= 0)
-        r = spawn(run, event, ends);
+        r = spawn(run, event, input, ends);
     ends_close(ends);
     if (r >= 0)
         r = watch(run, event);

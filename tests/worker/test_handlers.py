@@ -30,6 +30,23 @@ def test_a_payload_larger_than_a_pipe_arrives(mill: Mill) -> None:
     assert mill.result("t", "wc -c", '"' + "x" * 900_000 + '"') == 900_002
 
 
+def test_the_payload_is_whole_whatever_becomes_of_the_worker(mill: Mill) -> None:
+    """What the program left behind reads its standard input when the worker is gone."""
+    mill.handler("t", f"""exec 3<&0; cd {mill.folder}
+        (while [ ! -e go ]; do sleep 0.05; done; wc -c <&3 >>$J) & echo begun >>$J; exec sleep 1000""")
+    worker = mill.start()
+    mill.submit("t", '"' + "x" * 900_000 + '"')
+    eventually(mill.runs)
+    worker.kill()
+    (mill.folder / "go").touch()
+    assert eventually(lambda: mill.runs()[1:]) == ["900002"]
+
+
+def test_the_payload_cannot_be_changed_and_begins_anew_for_whoever_opens_it(mill: Mill) -> None:
+    script = "cat; echo; cat /dev/stdin; echo; echo x 2>/dev/null >&0 || echo no; cat /dev/stdin"
+    assert mill.result("t", script, '"x"').splitlines() == ['"x"', '"x"', "no", '"x"']
+
+
 def test_numbers_survive(mill: Mill) -> None:
     mill.handler("t", "cat")
     mill.start()
