@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include "base/outbox.h"
 #include "base/timer.h"
 
 #define JOURNAL_SOCKET "/run/systemd/journal/socket"
@@ -32,10 +33,8 @@ static LogTap tap;
 static void *tap_userdata;
 static const char *log_name = "pgmill";
 
-/* What was not taken at once: messages in their order, each behind its size. */
-static Buf backlog;
-static size_t backlog_start; /* of the first one */
-static uint64_t dropped;     /* messages behind them that found no room */
+static Outbox backlog = { .max = BACKLOG_MAX }; /* what was not taken at once */
+static uint64_t dropped;                        /* messages behind it that found no room */
 static sd_event_source *retry_timer;
 static uint64_t retry_usec = RETRY_FIRST;
 
@@ -163,55 +162,38 @@ static bool may_pass(ssize_t error) {
     return false;
 }
 
-static void backlog_add(const char *data, size_t n) {
-    uint32_t size = (uint32_t) n;
-
-    if (!retry_timer || backlog.len - backlog_start + sizeof(size) + n > BACKLOG_MAX) {
-        dropped++;
-        return;
-    }
-    buf_add(&backlog, &size, sizeof(size));
-    buf_add(&backlog, data, n);
-    (void) timer_start(retry_timer, retry_usec);
-}
-
 /* True: it is empty. */
 static bool backlog_flush(void) {
-    while (backlog_start < backlog.len) {
-        char *message = backlog.data + backlog_start;
-        uint32_t size;
+    struct iovec first;
 
-        memcpy(&size, message, sizeof(size));
-        ssize_t n = hand_over(message + sizeof(size), size);
+    while (outbox_pieces(&backlog, &first, 1) > 0) {
+        ssize_t n = hand_over(first.iov_base, first.iov_len);
         if (n < 0 && may_pass(n))
             return false;
         retry_usec = RETRY_FIRST;
-        if (n < 0)
-            dropped++;
-        else if ((size_t) n < size) { /* the rest of it is the first message now */
-            size -= (uint32_t) n;
-            memcpy(message + n, &size, sizeof(size));
-            backlog_start += (size_t) n;
+        dropped += n < 0;
+        outbox_taken(&backlog, n < 0 ? first.iov_len : (size_t) n);
+        if (n >= 0 && (size_t) n < first.iov_len)
             return false;
-        }
-        backlog_start += sizeof(size) + size;
     }
-    buf_done(&backlog);
-    backlog_start = 0;
     return true;
 }
 
-static void message_send(const Buf *message) {
+/* What is not taken now waits behind what waits already. */
+static void message_send(Buf *message) {
+    const size_t len = message->len;
     ssize_t n = buf_error(message);
 
-    if (n == 0 && !backlog_flush())
-        return backlog_add(message->data, message->len);
     if (n == 0)
-        n = hand_over(message->data, message->len);
-    if (n < 0 && !may_pass(n))
+        n = backlog_flush() ? hand_over(message->data, len) : -EAGAIN;
+    if (n >= 0 && (size_t) n == len)
+        return;
+    if ((n < 0 && !may_pass(n)) || !retry_timer || outbox_put(&backlog, message) < 0) {
         dropped++;
-    else if (n < (ssize_t) message->len)
-        backlog_add(message->data + MAX(n, 0), message->len - (size_t) MAX(n, 0));
+        return;
+    }
+    outbox_taken(&backlog, (size_t) MAX(n, 0));
+    (void) timer_start(retry_timer, retry_usec);
 }
 
 static void log_line(const Line *line) {
@@ -259,12 +241,12 @@ void log_close(void) {
     size_t left = SIZE_MAX;
 
     for (unsigned in_vain = 0; !backlog_flush() && in_vain < CLOSE_TRIES; in_vain++) {
-        if (backlog.len - backlog_start < left)
+        if (backlog.bytes - backlog.taken < left)
             in_vain = 0;
-        left = backlog.len - backlog_start;
+        left = backlog.bytes - backlog.taken;
         (void) usleep(CLOSE_USEC);
     }
-    if (backlog.len == 0)
+    if (outbox_empty(&backlog))
         tell_dropped();
 }
 

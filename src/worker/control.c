@@ -8,9 +8,12 @@
 #include "base/json.h"
 #include "base/local.h"
 #include "base/log.h"
+#include "base/outbox.h"
 #include "base/service.h"
 #include "base/time.h"
 #include "worker/core.h"
+
+#define PIECES 16 /* lines handed over at once */
 
 typedef struct Peer {
     Control *control;
@@ -18,8 +21,7 @@ typedef struct Peer {
     sd_event_source *io;
     char in[CONTROL_LINE_MAX + 1];
     size_t in_len;
-    Buf out; /* behind `sent` it is still to be read */
-    size_t sent;
+    Outbox out;
     bool follows, closing; /* reads the log; to be ended once it has read everything */
     bool deaf;             /* says nothing more */
     uint64_t dropped;      /* lines since the last one that found room */
@@ -46,7 +48,7 @@ static void peer_end(Peer *p) {
         log_set_tap(NULL, NULL);
     sd_event_source_disable_unref(p->io);
     (void) close_fd(p->fd);
-    buf_done(&p->out);
+    outbox_done(&p->out);
     free(p);
 }
 
@@ -91,10 +93,9 @@ static void add_run(Buf *b, const Run *run) {
     buf_putc(b, '}');
 }
 
-static void say_status(Peer *p) {
+static void say_status(Peer *p, Buf *b) {
     const Worker *w = p->control->worker;
     const char *separator = "";
-    Buf *b = &p->out;
 
     buf_puts(b, "{\"name\": ");
     json_write_string(b, w->info.instance, strlen(w->info.instance));
@@ -115,32 +116,32 @@ static void say_status(Peer *p) {
     buf_puts(b, "]}\n");
 }
 
-static void say_log(Peer *p) {
+static void say_log(Peer *p, Buf *b) {
     if (p->follows)
         return;
     p->follows = true;
     p->control->n_followers++;
     log_set_tap(on_log, p->control);
-    buf_puts(&p->out, "{\"following\": ");
-    json_write_string(&p->out, p->control->worker->info.instance, strlen(p->control->worker->info.instance));
-    buf_puts(&p->out, "}\n");
+    buf_puts(b, "{\"following\": ");
+    json_write_string(b, p->control->worker->info.instance, strlen(p->control->worker->info.instance));
+    buf_puts(b, "}\n");
 }
 
-static void say_wake(Peer *p) {
+static void say_wake(Peer *p, Buf *b) {
     turn_notified(p->control->worker);
-    buf_puts(&p->out, "{\"done\": \"wake\"}\n");
+    buf_puts(b, "{\"done\": \"wake\"}\n");
 }
 
 static const struct {
     const char *word;
-    void (*say)(Peer *p);
+    void (*say)(Peer *p, Buf *b);
 } words[] = {
     { "status", say_status },
     { "log", say_log },
     { "wake", say_wake },
 };
 
-static void say_unknown(Peer *p, const char *word, size_t n) {
+static void say_unknown(Buf *b, const char *word, size_t n) {
     _cleanup_(buf_done) Buf text = {};
 
     buf_puts(&text, "\"");
@@ -148,47 +149,49 @@ static void say_unknown(Peer *p, const char *word, size_t n) {
     buf_puts(&text, "\" is none of:");
     for (size_t i = 0; i < ELEMENTS(words); i++)
         buf_printf(&text, " %s", words[i].word);
-    buf_puts(&p->out, "{\"error\": ");
-    json_write_string(&p->out, text.data, text.len);
-    buf_puts(&p->out, "}\n");
+    buf_puts(b, "{\"error\": ");
+    json_write_string(b, text.data, text.len);
+    buf_puts(b, "}\n");
 }
 
-static void obey(Peer *p, const char *word, size_t n) {
+static void say(Peer *p, const char *word, size_t n, Buf *b) {
     if (n > 0 && word[n - 1] == '\r')
         n--;
     for (size_t i = 0; i < ELEMENTS(words); i++)
         if (strlen(words[i].word) == n && memcmp(words[i].word, word, n) == 0) {
-            words[i].say(p);
+            words[i].say(p, b);
             return;
         }
-    say_unknown(p, word, n);
+    say_unknown(b, word, n);
+}
+
+/* < 0: the answer found no room. */
+static int obey(Peer *p, const char *word, size_t n) {
+    _cleanup_(buf_done) Buf answer = {};
+
+    say(p, word, n, &answer);
+    return outbox_put(&p->out, &answer);
 }
 
 /* ---- to and from a peer ---- */
 
-static bool pending(const Peer *p) {
-    return p->sent < p->out.len;
-}
-
 /* Sends what can be sent now. < 0: nobody reads it. */
 static int flush(Peer *p) {
-    while (pending(p)) {
-        ssize_t n = send(p->fd, p->out.data + p->sent, p->out.len - p->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (n < 0 && errno == EAGAIN) { /* what is read makes room */
-            p->out.len -= p->sent;
-            memmove(p->out.data, p->out.data + p->sent, p->out.len);
-            p->sent = 0;
+    struct iovec pieces[PIECES];
+    struct msghdr message = { .msg_iov = pieces };
+
+    while ((message.msg_iovlen = outbox_pieces(&p->out, pieces, PIECES)) > 0) {
+        ssize_t n = sendmsg(p->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n < 0 && errno == EAGAIN)
             return 0;
-        }
         if (n < 0 && errno != EINTR)
             return -errno;
-        p->sent += (size_t) MAX(n, 0);
-        if (!pending(p)) {
-            buf_clear(&p->out);
-            p->sent = 0;
-            if (p->dropped > 0)
-                buf_printf(&p->out, "{\"dropped\": %ju}\n", (uintmax_t) p->dropped);
+        outbox_taken(&p->out, (size_t) MAX(n, 0));
+        if (outbox_empty(&p->out) && p->dropped > 0) {
+            _cleanup_(buf_done) Buf b = {};
+            buf_printf(&b, "{\"dropped\": %ju}\n", (uintmax_t) p->dropped);
             p->dropped = 0;
+            (void) outbox_put(&p->out, &b);
         }
     }
     return 0;
@@ -198,22 +201,21 @@ static int flush(Peer *p) {
 static void obey_all(Peer *p) {
     const char *newline;
 
-    while (!pending(p) && !p->closing && (newline = memchr(p->in, '\n', p->in_len))) {
+    while (outbox_empty(&p->out) && !p->closing && (newline = memchr(p->in, '\n', p->in_len))) {
         const size_t n = (size_t) (newline - p->in);
-        obey(p, p->in, n);
+        p->closing = obey(p, p->in, n) < 0;
         p->in_len -= n + 1;
         memmove(p->in, newline + 1, p->in_len);
-        if (buf_error(&p->out) < 0 || flush(p) < 0)
-            p->closing = true;
+        p->closing = flush(p) < 0 || p->closing;
     }
     if (p->in_len == sizeof(p->in) && !memchr(p->in, '\n', p->in_len)) {
-        say_unknown(p, p->in, 16);
+        (void) obey(p, p->in, 16);
         p->closing = true;
     }
 }
 
 static int listen_to(Peer *p) {
-    while (!p->deaf && !p->closing && !pending(p)) {
+    while (!p->deaf && !p->closing && outbox_empty(&p->out)) {
         ssize_t n = recv(p->fd, p->in + p->in_len, sizeof(p->in) - p->in_len, MSG_DONTWAIT);
         if (n < 0 && errno == EINTR)
             continue;
@@ -238,39 +240,39 @@ static int on_peer(_unused_ sd_event_source *s, _unused_ int fd, uint32_t events
     }
     if (r >= 0)
         r = flush(p);
-    if (r < 0 || (!pending(p) && (p->closing || (p->deaf && !p->follows)))) {
+    if (r < 0 || (outbox_empty(&p->out) && (p->closing || (p->deaf && !p->follows)))) {
         peer_end(p);
         return 0;
     }
-    return sd_event_source_set_io_events(p->io, pending(p) ? EPOLLOUT : p->deaf ? 0 : EPOLLIN);
+    return sd_event_source_set_io_events(p->io, !outbox_empty(&p->out) ? EPOLLOUT : p->deaf ? 0 : EPOLLIN);
 }
 
 /* Within a call that logs: the peer is only sent to when the loop turns again, and never ended here. */
 static void on_log(const LogTask *task, int level, const char *text, size_t len, void *userdata) {
     const Control *c = userdata;
-    _cleanup_(buf_done) Buf b = {};
+    _cleanup_(buf_done) Buf line = {};
     char at[TIME_TEXT_SIZE];
 
-    buf_printf(&b, "{\"at\": \"%s\", \"level\": %d", time_format(time_now(), at), level);
-    add_member(&b, "name", task->name);
-    add_member(&b, "task", task->id); /* null: of a program that has many */
+    buf_printf(&line, "{\"at\": \"%s\", \"level\": %d", time_format(time_now(), at), level);
+    add_member(&line, "name", task->name);
+    add_member(&line, "task", task->id); /* null: of a program that has many */
     if (task->id) {
-        add_member(&b, "queue", task->queue);
-        buf_printf(&b, ", \"attempt\": %u", task->attempt);
+        add_member(&line, "queue", task->queue);
+        buf_printf(&line, ", \"attempt\": %u", task->attempt);
     }
-    buf_puts(&b, ", \"message\": ");
-    json_write_string(&b, text, len);
-    buf_puts(&b, "}\n");
+    buf_puts(&line, ", \"message\": ");
+    json_write_string(&line, text, len);
+    buf_puts(&line, "}\n");
     for (size_t i = 0; i < c->n_peers; i++) {
         Peer *p = c->peers[i];
         if (!p->follows)
             continue;
-        if (buf_error(&b) < 0 || p->dropped > 0 || p->out.len - p->sent + b.len > CONTROL_OUT_MAX) {
+        _cleanup_(buf_done) Buf b = {};
+        buf_add(&b, line.data, line.len);
+        if (buf_error(&line) < 0 || p->dropped > 0 || outbox_put(&p->out, &b) < 0)
             p->dropped++;
-            continue;
-        }
-        buf_add(&p->out, b.data, b.len);
-        (void) sd_event_source_set_io_events(p->io, EPOLLOUT);
+        else
+            (void) sd_event_source_set_io_events(p->io, EPOLLOUT);
     }
 }
 
@@ -281,7 +283,7 @@ static int peer_new(Control *c, int fd) {
 
     if (!p)
         return -ENOMEM;
-    *p = (Peer){ .control = c, .fd = fd };
+    *p = (Peer){ .control = c, .fd = fd, .out = { .max = CONTROL_OUT_MAX } };
     int r = sd_event_add_io(c->worker->event, &p->io, fd, EPOLLIN, on_peer, p);
     if (r < 0) {
         free(p);
