@@ -81,10 +81,24 @@ static int apply(Db *db, unsigned version, char **ret_error) {
     if (version + 1 >= schema_version()) {
         for (size_t i = 0; i < ELEMENTS(functions); i++)
             buf_printf(&script, "%s;\n", functions[i].sql);
+        buf_puts(&script, "SELECT pgmill.set_rights();\n");
         buf_printf(&script, "UPDATE pgmill.schema SET functions = '" FUNCTIONS_DIGEST "' WHERE version = %u;",
             schema_version());
     }
     return buf_error(&script) < 0 ? -ENOMEM : db_script(db, script.data, ret_error);
+}
+
+/* Without new functions, too: roles may have been made since. */
+static int set_rights(Db *db, void (*progress)(const char *step), char **ret_error) {
+    static const DbStatement statement = {
+        .name = "set_rights", .sql = "SELECT pgmill.set_rights() > 0", .params = 0
+    };
+    _cleanup_(db_rows_freep) DbRows *rows = NULL;
+
+    int r = db_query(db, &statement, NULL, &rows, NULL, ret_error);
+    if (r >= 0 && db_bool(rows, 0, 0))
+        progress("rights");
+    return r;
 }
 
 int schema_migrate(Db *db, void (*progress)(const char *step), char **ret_error) {
@@ -113,5 +127,5 @@ int schema_migrate(Db *db, void (*progress)(const char *step), char **ret_error)
         if (r >= 0)
             progress(migrations[version].name);
     }
-    return r;
+    return r < 0 ? r : set_rights(db, progress, ret_error);
 }

@@ -130,9 +130,7 @@ def test_cancelling_a_running_one(app: Mill, allowed: bool) -> None:
     url = app.database
     if not allowed:
         worker = f"worker_{uuid.uuid4().hex}"
-        app.db.execute(sql.SQL("CREATE ROLE {0} LOGIN; GRANT ALL ON SCHEMA pgmill TO {0}; "
-                               "GRANT ALL ON ALL TABLES IN SCHEMA pgmill TO {0}; "
-                               "GRANT ALL ON ALL SEQUENCES IN SCHEMA pgmill TO {0}").format(sql.Identifier(worker)))
+        app.db.execute(sql.SQL("CREATE ROLE {0} LOGIN; GRANT pgmill_worker TO {0}").format(sql.Identifier(worker)))
         url = psycopg.conninfo.make_conninfo(app.database, user=worker)
     app.start("w", "--database", url)
     id = app.submit("t")
@@ -147,23 +145,23 @@ def test_cancelling_a_running_one(app: Mill, allowed: bool) -> None:
 def test_a_role_of_its_own(app: Mill) -> None:
     name = f"app_{uuid.uuid4().hex}"
     role = sql.Identifier(name)
-    app.db.execute(sql.SQL("CREATE ROLE {0}; GRANT USAGE ON SCHEMA app, pgmill TO {0}; GRANT INSERT ON app.charges TO {0}")
+    app.db.execute(sql.SQL("CREATE ROLE {0}; GRANT USAGE ON SCHEMA app TO {0}; GRANT INSERT ON app.charges TO {0}")
                    .format(role))
     sql_handler(app, "t", CHARGE, Role=name)
-    sql_handler(app, "look", "SELECT count(*) FROM pgmill.tasks", Role=name, MaxAttempts="1")
+    sql_handler(app, "look", "SELECT count(*) FROM pgmill.task", Role=name, MaxAttempts="1")
     sql_handler(app, "nobody", "SELECT 1", Role="nobody_at_all", MaxAttempts="1")
     app.start()
     assert app.ended(app.submit("t"))["result"] == 7
-    assert app.ended(app.submit("look"), "FAILED")["error"] == "permission denied for table tasks"
+    assert app.ended(app.submit("look"), "FAILED")["error"] == "permission denied for schema pgmill"
     assert app.ended(app.submit("nobody"), "FAILED")["error"] == 'role "nobody_at_all" does not exist'
     sessions = "SELECT DISTINCT usename FROM pg_stat_activity WHERE application_name LIKE 'pgmill-sql@%'"
     assert len(app.db.execute(sessions).fetchall()) == 1
 
 
-def test_a_login_of_its_own_needs_nothing_but_the_schema(app: Mill) -> None:
+def test_a_login_of_its_own_needs_nothing_but_its_group(app: Mill) -> None:
     name = f"app_{uuid.uuid4().hex}"
     role = sql.Identifier(name)
-    app.db.execute(sql.SQL("CREATE ROLE {0} LOGIN; GRANT USAGE ON SCHEMA app, pgmill TO {0}; "
+    app.db.execute(sql.SQL("CREATE ROLE {0} LOGIN; GRANT pgmill_sql TO {0}; GRANT USAGE ON SCHEMA app TO {0}; "
                            "GRANT INSERT ON app.charges TO {0}").format(role))
     own = psycopg.conninfo.make_conninfo(app.database, user=name)
     sql_handler(app, "t", CHARGE, Database=own)
