@@ -24,8 +24,8 @@ $$;
 CREATE OR REPLACE FUNCTION pgmill.rights() RETURNS TABLE (kind text, groups text, names text)
 LANGUAGE sql IMMUTABLE AS $$
   VALUES
-    ('call', 'submit api',              'submit submit_group submit_tick wake'),
-    ('call', 'api',                     'submit_keyed watch watch_on watch_end unserved_queues prune'),
+    ('call', 'submit api',              'submit'),
+    ('call', 'api',                     'submit_group submit_keyed submit_tick wake watch watch_on watch_end unserved_queues prune'),
     ('call', 'read operate api',        'read read_group list log queue_states show_queues show_workers show_stats metrics'),
     ('call', 'operate api',             'pause resume cancel retry put_queue pause_queue quiet'),
     ('call', 'worker',                  'register take_over attach leave serve sleep awake is_idle claim claimed_tasks '
@@ -42,8 +42,7 @@ LANGUAGE sql IMMUTABLE AS $$
                                         'state_after errors_add end_runs wake_limited wake_returned be_patient steerable '
                                         'call_worker tell is_quiet set_rights'),
     ('look', 'read operate api',        'task tally queue_names'),
-    ('look', 'api worker',              'workers heartbeats tasks queues'),
-    ('look', 'submit api',              'schedules'),
+    ('look', 'api worker',              'workers heartbeats tasks queues schedules'),
     ('look', 'submit read operate sql api worker',
                                         'schema')
 $$;

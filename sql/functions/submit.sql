@@ -42,6 +42,11 @@ BEGIN
   IF octet_length(payload::text) > 64 * 1024 * 1024 THEN
     RAISE check_violation USING MESSAGE = 'payload is over 64 MiB as text';
   END IF;
+  -- Tasks are listed, found by their time and forgotten in the order of their ids.
+  IF id::text !~ '^.{14}7.{4}[89ab]' OR id >= pgmill.uuid_floor(clock_timestamp() + interval '1 day') THEN
+    RAISE check_violation USING MESSAGE = format('id %s is no UUID of version 7, or was made in the future', id),
+      HINT = 'Leave id out, or make it by pgmill.uuid_v7().';
+  END IF;
   INSERT INTO pgmill.tasks (id, queue, name, payload, priority, scheduled_at, due_at, max_attempts, timeout, tags,
                             unique_key, unique_held)
   VALUES (id, queue, name, payload, priority, scheduled_at, due_at, max_attempts, timeout, tags,

@@ -286,7 +286,16 @@ int task_submit_keyed(
 }
 
 int task_submit(Db *db, const TaskNew *task, DbOutcome *ret_outcome, char **ret_error) {
-    static const DbStatement statement = { .name = "submit", .sql = SUBMIT_GROUP, .params = SUBMIT_PARAMS };
+    static const DbStatement statement = {
+        .name = "submit",
+        .sql =
+            "SELECT pgmill.submit(id => ($1::uuid[])[1], queue => ($2::text[])[1], name => ($3::text[])[1], "
+            "payload => ($4::jsonb[])[1], priority => ($5::pgmill.priority[])[1], "
+            "scheduled_at => ($6::timestamptz[])[1], max_attempts => ($7::int[])[1], "
+            "timeout => make_interval(secs => ($8::float8[])[1]), tags => ($9::text[])[1]::text[], "
+            "unique_key => ($10::text[])[1])",
+        .params = SUBMIT_PARAMS,
+    };
     TaskNew *const tasks[] = { (TaskNew *) task };
     Buf p[SUBMIT_PARAMS] = {};
     const char *literals[SUBMIT_PARAMS];
@@ -294,9 +303,6 @@ int task_submit(Db *db, const TaskNew *task, DbOutcome *ret_outcome, char **ret_
     int r = submit_params(tasks, 1, p, literals);
     if (r >= 0)
         r = db_query(db, &statement, literals, NULL, ret_outcome, ret_error);
-    if (r >= 0)
-        r = db_query(db, &wake, (const char *[]){ literals[1], literals[2], literals[0] }, NULL, ret_outcome,
-            ret_error);
     params_done(p);
     return r;
 }

@@ -14,10 +14,9 @@ from psycopg import sql
 
 from support.cluster import Cluster
 
-from .conftest import Mill, Worker
+from .conftest import Mill
 
 GROUPS = ["submit", "read", "operate", "sql", "api", "worker"]
-NOBODY = uuid.UUID(int=0)
 
 
 @pytest.fixture
@@ -122,6 +121,24 @@ def test_an_application_submits_in_its_own_transaction(mill: Mill, member: Calla
     assert refused(app, "SELECT pgmill.cancel(%s)", id)
     assert refused(app, "SELECT FROM pgmill.task")
     assert refused(app, "INSERT INTO pgmill.tasks SELECT")
+
+
+def test_the_verbs_need_no_more_than_their_groups(pgmill: str, mill: Mill, member: Callable[..., psycopg.Connection]) -> None:
+    def run(group: str, verb: str, *arguments: str) -> tuple[int, str]:
+        url = f"postgresql:///{mill.db.info.dbname}?host={mill.db.info.host}&user={logins[group]}"
+        ended = subprocess.run([pgmill, verb, "--database", url, *arguments], capture_output=True, text=True)
+        return ended.returncode, ended.stdout.strip() or ended.stderr
+
+    logins = {group: member(group).info.user for group in ("submit", "read", "operate")}
+    status, id = run("submit", "submit", "t", "--unique-key", "k", "--tags", "a,b", "--timeout", "90s")
+    assert status == 0, id
+    for verb, argument in ("show", [id]), ("list", []), ("queues", []), ("workers", []), ("stats", []):
+        status, output = run("read", verb, *argument)
+        assert status == 0, output
+    for verb in "pause", "resume", "cancel", "retry":
+        status, output = run("operate", verb, id)
+        assert status == 0, output
+    assert "permission denied" in run("read", "cancel", id)[1]
 
 
 def test_a_reader_reads_and_changes_nothing(mill: Mill, member: Callable[..., psycopg.Connection]) -> None:

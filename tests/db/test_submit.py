@@ -60,7 +60,7 @@ def test_a_name_is_enough(mill: Mill) -> None:
 
 
 def test_everything_can_be_said(mill: Mill) -> None:
-    id, at = uuid.uuid4(), now() + 3600 * SECOND
+    id, at = mill.value("SELECT pgmill.uuid_v7()"), now() + 3600 * SECOND
     assert mill.submit("t", id=id, queue="q", payload='{"n": 9007199254740993}', priority="CRITICAL", scheduled_at=at,
                        max_attempts=7, timeout=90 * SECOND, tags=["a", "b"]) == id
     task = mill.task(id)
@@ -128,6 +128,20 @@ def test_ids_sort_by_time_and_differ_within_a_millisecond(mill: Mill) -> None:
     assert len(set(later)) == 10000
     assert mill.value("SELECT pgmill.uuid_time('017f22e2-79b0-7cc3-98c4-dc0c0c07398f')") \
         == datetime.datetime(2022, 2, 22, 19, 22, 22, tzinfo=datetime.UTC)  # the example of RFC 9562
+
+
+@pytest.mark.parametrize("id", [
+    "00000000-0000-0000-0000-000000000000",
+    "6ba7b810-9dad-11d1-80b4-00c04fd430c8",  # version 1
+    "9f1c1a1e-6d0e-4b1d-9a53-0d5d7a6e3c55",  # version 4
+    "017f22e2-79b0-7cc3-08c4-dc0c0c07398f",  # another variant
+    "ffffffff-ffff-7fff-bfff-ffffffffffff",  # in the year 10889
+])
+def test_an_id_without_a_time_of_creation_is_refused(mill: Mill, id: str) -> None:
+    """It would be first in all lists, and never forgotten."""
+    with pytest.raises(psycopg.errors.CheckViolation, match=f"id {id} is no UUID of version 7, or was made in the future"):
+        mill.submit("t", id=id)
+    assert mill.value("SELECT count(*) FROM pgmill.tasks") == 0
 
 
 # ---- a group ----
