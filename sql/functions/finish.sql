@@ -15,8 +15,9 @@ RETURNS pgmill.state
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   SELECT CASE
     WHEN outcome = 'completed' THEN 'completed'
-    WHEN outcome = 'failed' OR outcome = 'retry' AND attempt >= max_attempts THEN 'failed'
+    WHEN outcome = 'failed' THEN 'failed'
     WHEN outcome = 'cancelled' OR cancel_at IS NOT NULL THEN 'cancelled'
+    WHEN outcome = 'retry' AND attempt >= max_attempts THEN 'failed'
     ELSE 'ready'
   END::pgmill.state
 $$;

@@ -222,9 +222,11 @@ def test_the_worker_of_what_runs_is_told_and_can_ask(mill: Mill) -> None:
     assert mill.task(other).status == "RUNNING"
 
 
-def test_a_cancelled_task_of_a_dead_worker_does_not_run_again(mill: Mill) -> None:
-    id, worker = mill.submit(), mill.worker()
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_a_cancelled_task_of_a_dead_worker_does_not_run_again(mill: Mill, attempts: int) -> None:
+    id, worker = mill.submit(max_attempts=attempts), mill.worker()
     worker.claim()
+    worker.finish()  # now it may have begun
     assert steer(mill, "cancel", id) == "asked"
     mill.bury(worker)
     mill.rescue(worker)
