@@ -40,7 +40,9 @@ int service_loop_new(
     (void) sigaddset(&mask, SIGINT);
     (void) sigaddset(&mask, SIGHUP);
     (void) sigaddset(&mask, SIGCHLD);
-    if (sigprocmask(SIG_BLOCK, &mask, NULL) < 0 || signal(SIGPIPE, SIG_IGN) == SIG_ERR)
+    /* Ignored, as who started this may have left it, children would end without a word. */
+    if (sigprocmask(SIG_BLOCK, &mask, NULL) < 0 || signal(SIGPIPE, SIG_IGN) == SIG_ERR ||
+        signal(SIGCHLD, SIG_DFL) == SIG_ERR)
         return -errno;
     r = sd_event_default(&event);
     if (r >= 0)

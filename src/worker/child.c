@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 
 #include "base/config.h"
 #include "base/service.h"
@@ -75,7 +74,6 @@ _Noreturn void child_exec(const Child *c) {
     int error_fd = c->error_fd;
     if ((c->cgroup < 0 || cgroup_enter(c->cgroup) >= 0) && child_descriptors(c)) {
         error_fd = 3;
-        (void) umask(022);
         if (chdir(c->folder) >= 0)
             (void) execve(c->argv[0], c->argv, c->environment);
     }

@@ -2,6 +2,7 @@
 """What a handler gets, and what becomes of what it does."""
 
 import datetime
+import json
 import pathlib
 import resource
 import signal
@@ -9,6 +10,7 @@ import signal
 import psycopg
 import pytest
 
+from support.node import ROOT
 from support.process import eventually
 
 from .conftest import Mill, alive
@@ -82,6 +84,25 @@ def test_a_program_works_in_a_folder_of_its_own_that_goes_with_it(mill: Mill) ->
     worker.stop()
     eventually(lambda: not pathlib.Path(used).parent.exists())
     assert (outside / "precious").exists()
+
+
+def test_programs_have_the_file_mode_mask_of_their_worker(mill: Mill) -> None:
+    mill.surroundings = {"before": ["/bin/sh", "-c", 'umask 0027; exec "$@"', "sh"]}
+    assert mill.result("t", "umask") == "0027"
+
+
+@pytest.mark.parametrize("handler", ["its own", "contrib/handlers/shell"])
+def test_programs_begin_with_default_signals(mill: Mill, handler: str) -> None:
+    """Ignored, SIGPIPE makes the first program of a pipeline fail."""
+    script = r"sed -En 's/^Sig(Blk|Ign):\s*/x/p' /proc/self/status"
+    if handler == "its own":
+        mill.handler("t", script)
+    else:
+        mill.conf("t", Exec=str(ROOT / handler))
+    mill.surroundings = {"before": ["/usr/bin/env", "--ignore-signal", "--block-signal"]}
+    mill.start()
+    signals = mill.ended(mill.submit("t", json.dumps({"script": script})))["result"]
+    assert signals.splitlines() == ["x0000000000000000"] * 2
 
 
 def test_its_variables_name_the_task(mill: Mill) -> None:
