@@ -166,12 +166,11 @@ const Check server_checks[] = {
         .name = "durability",
         .look = check_by_sql,
         .database = true,
-        .remedy = "turn it on in postgresql.conf, or for the role: what was acknowledged may be lost without",
+        .remedy = "turn it on in postgresql.conf: what was acknowledged may be lost without",
         .statement = { "doctor_durability",
             "SELECT CASE WHEN count(*) > 0 THEN 'problem' ELSE 'ok' END, "
             "coalesce(string_agg(format('%s is %s', name, setting), ', '), 'commits are flushed to disk') "
-            "FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') "
-            "AND setting IN ('off', 'local')",
+            "FROM pg_settings WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off'",
             0 },
     },
     {

@@ -50,7 +50,7 @@ typedef struct DbStatement {
 } DbStatement;
 
 typedef struct DbEvents {
-    /* A fresh session; nothing was sent on it. */
+    /* A fresh session, with the settings of db_settings.c; nothing else was sent on it. */
     void (*connected)(Db *db, void *userdata);
     /* The session ended (every pending callback was told DB_LOST before) or could not be made: error says why in
      * one line. A new try follows by itself, after 100 ms growing to 2 s, jittered. */

@@ -71,8 +71,8 @@ static void connection_up(Db *db) {
     db->tries = 0;
     db->up = true;
     (void) PQsetNoticeReceiver(db->conn, db_on_notice, db);
-    if (db->events->connected)
-        db->events->connected(db, db->userdata);
+    if (db_settings_send(db) < 0)
+        db_connection_lost(db, "out of memory");
 }
 
 static int on_connecting(

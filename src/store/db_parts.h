@@ -62,3 +62,8 @@ int db_timer_set(
     Db *db, uint64_t usec); /* the next try, or the end of a session that cannot be used any more */
 void db_disconnect(Db *db);
 void db_connection_lost(Db *db, const char *reason); /* tells all who wait, and tries again later */
+
+/* ---- db_settings.c ---- */
+
+/* The first statement of a session. Its answer says that it is connected, or ends it. Errors as db_send(). */
+int db_settings_send(Db *db);

@@ -55,14 +55,10 @@ int worker_session(Db *db, DbCallback callback, void *userdata) {
         .name = "worker_session",
         .sql =
             "SELECT pg_backend_pid(), "
-            "CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') "
-            "     THEN set_config('synchronous_commit', 'on', false) END, "
             "set_config('tcp_keepalives_idle', '2', false), set_config('tcp_keepalives_interval', '1', "
             "false), "
             "set_config('tcp_keepalives_count', '2', false), set_config('tcp_user_timeout', '4000', false), "
-            "set_config('client_connection_check_interval', '500', false), "
-            "set_config('idle_in_transaction_session_timeout', '0', false), "
-            "set_config('idle_session_timeout', '0', false), set_config('statement_timeout', '0', false)",
+            "set_config('client_connection_check_interval', '500', false)",
         .params = 0,
     };
     return db_call(db, &statement, NULL, callback, userdata);

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The settings that the promises of every session rest on, whatever the server, the database or the role has set.
+ * Everything else is left to them.
+ */
+#include "base/util.h"
+#include "store/db_parts.h"
+
+static void on_set(Db *db, const DbReply *reply, _unused_ void *userdata) {
+    if (reply->outcome != DB_OK && reply->outcome != DB_LOST)
+        db_reconnect(db, reply->message);
+    else if (reply->outcome == DB_OK && db->events->connected)
+        db->events->connected(db, db->userdata);
+}
+
+int db_settings_send(Db *db) {
+    static const DbStatement statement = {
+        .name = "settings",
+        .sql = "SELECT set_config(p.name, p.value, false) FROM (VALUES "
+               /* What was acknowledged is on disk; and that its copy is not, is said by a warning. */
+               "('synchronous_commit', CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') "
+               "THEN 'on' ELSE current_setting('synchronous_commit') END), "
+               "('client_min_messages', 'warning'), "
+               /* A session, and a lock that it holds, ends when its process does. */
+               "('idle_session_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), "
+               "('transaction_timeout', '0'), ('statement_timeout', '0'), ('lock_timeout', '0'), "
+               /* The functions look again after a lock. */
+               "('default_transaction_isolation', 'read committed'), "
+               /* What is stored is what was said, and what is read is what was stored. */
+               "('extra_float_digits', '1'), ('bytea_output', 'hex'), ('array_nulls', 'on'), "
+               "('transform_null_equals', 'off'), ('standard_conforming_strings', 'on')"
+               ") p (name, value) JOIN pg_settings s ON s.name = p.name WHERE s.setting <> p.value",
+        .params = 0,
+    };
+    return db_call(db, &statement, NULL, on_set, NULL);
+}
