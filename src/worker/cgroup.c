@@ -329,6 +329,10 @@ void cgroup_usage(int fd, CgroupUsage *ret) {
     };
 }
 
+int64_t cgroup_memory(int fd) {
+    return file_number(fd, "memory.current", NULL);
+}
+
 /* ---- what a predecessor left ---- */
 
 static int clear_one(const CgroupTree *t, const char *name) {

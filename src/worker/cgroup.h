@@ -76,3 +76,4 @@ int cgroup_open_state(int fd);
 int cgroup_state(int state_fd, bool *ret_populated, bool *ret_frozen);
 
 void cgroup_usage(int fd, CgroupUsage *ret);
+int64_t cgroup_memory(int fd); /* bytes that it takes now; < 0: not known */

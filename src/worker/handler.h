@@ -21,6 +21,7 @@
  *   WatchdogSec=30s                         it says WATCHDOG=1 at least so often; infinity
  *   LogRateLimitIntervalSec=30s             in so long …
  *   LogRateLimitBurst=1000                  … so many lines of an attempt's standard error are logged; infinity: all
+ *   RecycleAfter=tasks:10000 memory:512M time:1h   of Mode=stream: then another co-process takes its place
  *   MemoryMax=512M MemoryHigh=400M TasksMax=64 CPUWeight=50 CPUQuota=150%   a line each; see cgroup.h
  */
 #include "base/util.h"
@@ -35,6 +36,11 @@ typedef struct Backoff {
     unsigned n;
     bool exponential; /* two steps: the first, doubled up to the second */
 } Backoff;
+
+/* RecycleAfter=: what a co-process may come to before another takes its place; UINT64_MAX: no bound. */
+typedef struct Recycle {
+    uint64_t tasks, memory, usec;
+} Recycle;
 
 /* Read-only once loaded, but for what is last. Whoever runs by one keeps a reference, so a reload takes nothing from what
  * runs. */
@@ -56,6 +62,7 @@ struct Handler {
     Backoff backoff;
     LinesLimit log_limit;
     uint64_t watchdog_usec; /* UINT64_MAX: none */
+    Recycle recycle;
 
     void *state;        /* the executor's, which lasts as long as the handler */
     uint64_t took_usec; /* how long attempts took of late; 0: none has ended */

@@ -194,6 +194,41 @@ static int read_backoff(void *field, const char *value) {
     return 0;
 }
 
+static int read_bound(Recycle *r, const char *word) {
+    static const struct {
+        const char *prefix;
+        size_t offset;
+        int (*read)(void *field, const char *value);
+    } bounds[] = {
+        { "tasks:", offsetof(Recycle, tasks), read_count },
+        { "memory:", offsetof(Recycle, memory), read_size },
+        { "time:", offsetof(Recycle, usec), read_span },
+    };
+
+    for (size_t i = 0; i < ELEMENTS(bounds); i++) {
+        const size_t n = strlen(bounds[i].prefix);
+        if (strncmp(word, bounds[i].prefix, n) == 0)
+            return bounds[i].read((char *) r + bounds[i].offset, word + n);
+    }
+    return -EINVAL;
+}
+
+/* Recycle: some of its bounds, by name. */
+static int read_recycle(void *field, const char *value) {
+    Recycle recycle = { .tasks = UINT64_MAX, .memory = UINT64_MAX, .usec = UINT64_MAX };
+    _cleanup_(buf_done) Buf word = {};
+    int r;
+
+    while ((r = next_word(&value, &word)) > 0) {
+        r = read_bound(&recycle, word.data ? word.data : "");
+        if (r < 0)
+            return r;
+    }
+    if (r >= 0)
+        *(Recycle *) field = recycle;
+    return r;
+}
+
 /* ---- the keys ---- */
 
 #define FIELD(name) offsetof(Handler, name)
@@ -223,6 +258,8 @@ static const struct {
     { "DeferMax", read_count, FIELD(defer_max), "100", "a number from 1 to 1000000, or infinity" },
     { "WatchdogSec", read_span, FIELD(watchdog_usec), "infinity", "a span of time like 30s, or infinity",
         "oneshot" },
+    { "RecycleAfter", read_recycle, FIELD(recycle), "",
+        "some of \"tasks:NUMBER memory:SIZE time:SPAN\", such as \"tasks:10000 time:1h\"", "stream" },
     { "LogRateLimitIntervalSec", read_span, FIELD(log_limit.interval_usec), "30s",
         "a span of time like 30s, or infinity", PROGRAMS },
     { "LogRateLimitBurst", read_count, FIELD(log_limit.burst), "1000",

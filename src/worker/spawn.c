@@ -383,6 +383,12 @@ pid_t spawn_pid(const Spawned *s) {
     return s->pid;
 }
 
+uint64_t spawn_memory(const Spawned *s) {
+    const int64_t all = s->cgroup >= 0 ? cgroup_memory(s->cgroup) : -1;
+
+    return all >= 0 ? (uint64_t) all : s->pid > 0 ? tree_memory(s->pid) : 0;
+}
+
 /* Killed: it is a matter of microseconds, unless the kernel holds one of them. */
 static void kill_and_wait(Spawned *s) {
     if (s->pid > 0) {

@@ -64,5 +64,8 @@ int spawn_freeze(Spawned *s, bool freeze);
 
 pid_t spawn_pid(const Spawned *s);
 
+/* Bytes that it takes now with all that it started; without the memory controller, the program alone. 0: not known. */
+uint64_t spawn_memory(const Spawned *s);
+
 /* Returns NULL. What still runs is killed, and ended() not called. */
 Spawned *spawn_free(Spawned *s);

@@ -36,6 +36,20 @@ int tree_adopt(void) {
     return prctl(PR_SET_CHILD_SUBREAPER, 1) < 0 ? -errno : 0;
 }
 
+uint64_t tree_memory(pid_t root) {
+    unsigned long pages = 0;
+    char path[40];
+
+    (void) snprintf(path, sizeof(path), "/proc/%d/statm", root);
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return 0;
+    if (fscanf(f, "%*u %lu", &pages) != 1)
+        pages = 0;
+    (void) fclose(f);
+    return (uint64_t) pages * (uint64_t) sysconf(_SC_PAGESIZE);
+}
+
 /* proc(5): /proc/PID/task/TID/children; children belong to the thread that made them. */
 static void add_children_of(Pids *p, const char *tasks, const char *tid) {
     char path[96];

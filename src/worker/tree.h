@@ -15,7 +15,8 @@ int tree_adopt(void); /* this process adopts orphans of its descendants; async-s
 /* Sends SIGSTOP or SIGCONT to root and all below it. 1: some are not stopped yet, ask again soon; 0: done. */
 int tree_freeze(pid_t root);
 void tree_thaw(pid_t root);
-void tree_kill(pid_t root); /* SIGKILL, to those below it too */
+uint64_t tree_memory(pid_t root); /* bytes of root itself in memory; 0: it has ended */
+void tree_kill(pid_t root);       /* SIGKILL, to those below it too */
 
 /*
  * Kills and reaps the adopted children: those of another session that are none of the programs. 1: some of them have

@@ -11,9 +11,9 @@
 #include "base/timer.h"
 #include "store/task.h"
 #include "worker/control.h"
+#include "worker/coprocess.h"
 #include "worker/core.h"
 #include "worker/spawn.h"
-#include "worker/stream.h"
 
 #define DRAIN_TICK_USEC  (2 * USEC_PER_SEC)
 #define ABORT_USEC       (3 * USEC_PER_SEC) /* from the watchdog's end to its own: TimeoutAbortSec= and the kill */
@@ -82,18 +82,18 @@ static void on_left(_unused_ Db *db, const DbReply *reply, void *userdata) {
 }
 
 void worker_turn_over(Worker *w) {
-    if (!w->draining || w->leaving || w->n_runs > 0 || !w->session || stream_closing())
+    if (!w->draining || w->leaving || w->n_runs > 0 || !w->session || coprocess_any_ending())
         return;
     w->leaving = worker_leave(w->db, w->info.id, on_left, w) >= 0;
 }
 
-static void on_stream_closed(void *userdata) {
+static void on_coprocess_gone(void *userdata) {
     worker_turn_over(userdata);
 }
 
 /* Nobody waits longer for a database than it takes to write the little that is left, however long programs might run. */
 static bool must_leave(const Worker *w, uint64_t now) {
-    if (w->session || w->n_busy > 0 || stream_closing())
+    if (w->session || w->n_busy > 0 || coprocess_any_ending())
         drain.away = 0;
     else if (drain.away == 0)
         drain.away = now;
@@ -116,7 +116,7 @@ static int on_drain_tick(sd_event_source *s, _unused_ uint64_t usec, void *userd
     }
     if (now >= drain.until) {
         runs_kill_all(w);
-        stream_kill_closing();
+        coprocess_kill_ending();
     }
     worker_turn_over(w);
     service_extend_timeout(EXTEND_USEC); /* so that DrainSec= counts, and not TimeoutStopSec= */
@@ -228,7 +228,7 @@ static int init(Worker *w, int argc, char *argv[]) {
         r = runs_init(w);
     if (r >= 0)
         r = turn_init(w);
-    stream_on_closed(on_stream_closed, w);
+    coprocess_on_gone(on_coprocess_gone, w);
     return r < 0 ? r : session_open(w);
 }
 
@@ -240,7 +240,7 @@ static void done(Worker *w) {
     takeover_done(w);
     handlers_done(&w->handlers);
     room_done(w);
-    stream_done();
+    coprocess_done();
     spawn_done();
     w->drain_timer = sd_event_source_disable_unref(w->drain_timer);
     w->event = sd_event_unref(w->event);

@@ -48,6 +48,17 @@ for line in sys.stdin:
             os.kill(me, 9)
         case "exit":
             sys.exit(3)
+        case "leave":  # having answered, with what else it was given unanswered
+            answer(id, me)
+            sys.exit(0)
+        case "swallow":
+            sys.exit(0)
+        case {"eat": size}:
+            eaten = bytearray(size)
+            answer(id, me)
+        case {"ponder": seconds}:
+            time.sleep(seconds)
+            answer(id, None)
         case "half":
             say('{"task": ')
             sys.exit(0)

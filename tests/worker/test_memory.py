@@ -14,6 +14,7 @@ from support.process import Process, eventually
 
 from .conftest import Mill
 
+CO = pathlib.Path(__file__).with_name("co.py")
 MIB = 1 << 20
 SOME = 12 * MIB  # what may be kept, a backlog of a megabyte included, and what the allocator and sanitizers add
 
@@ -53,3 +54,20 @@ def test_a_log_that_is_never_all_taken_keeps_no_more_than_its_backlog(mill: Mill
     assert swallow(40 * MIB) - before < SOME
     worker.kill()
     os.close(reader)
+
+
+@pytest.mark.long
+def test_a_co_process_that_always_has_more_to_read_keeps_none_of_it_here(mill: Mill) -> None:
+    mill.conf("t", Mode="stream", Exec=f"/usr/bin/python3 {CO}")
+    worker = mill.start("w", "--concurrency", "64", environment=FRUGAL)
+
+    def swallow(count: int) -> int:
+        """Does so many tasks, and more are there at every moment than fit into the pipe."""
+        mill.db.execute("SELECT count(pgmill.submit('t', jsonb_build_object('ponder', 0.003, 'text', repeat('x', 20000))))"
+                        f" FROM generate_series(1, {count})")
+        query = "SELECT count(*) FROM pgmill.task WHERE status <> 'COMPLETED'"
+        eventually(lambda: mill.db.execute(query).fetchone() == (0,), within=120)
+        return resident(worker)
+
+    before = swallow(300)
+    assert swallow(2500) - before < SOME

@@ -137,6 +137,73 @@ def test_what_it_wrote_last_is_kept_with_the_tasks_it_had(mill: Mill) -> None:
     assert "stderr" not in mill.ended(again, "FAILED")["errors"][0]  # that was another process
 
 
+# ---- being renewed ----
+
+
+def test_one_that_ends_with_status_0_fails_none(mill: Mill) -> None:
+    stream(mill, MaxAttempts="1")
+    worker = mill.start()
+    held = mill.submit("t", '"hold"')
+    mill.until(held, "RUNNING")
+    pids = [mill.ended(mill.submit("t", '"leave"'))["result"] for _ in range(3)]
+    assert len(set(pids)) == 3
+    worker.wait_log("ended with exit status 0; what it has not answered goes back")
+    assert mill.until(held, "RUNNING")["attempt"] == 1 and mill.show(held)["errors"] == []
+
+
+def test_one_that_ends_without_an_answer_each_time_is_put_off_and_not_for_ever(mill: Mill) -> None:
+    stream(mill, MaxAttempts="1", DeferMax="2")
+    mill.start()
+    task = mill.ended(mill.submit("t", '"swallow"'), "FAILED")
+    assert task["attempt"] == 1 and task["error"] == "the co-process ended with exit status 0"
+
+
+def test_it_is_renewed_after_so_many_tasks(mill: Mill) -> None:
+    stream(mill, RecycleAfter="tasks:3")
+    worker = mill.start("w", "--concurrency", "1")
+    pids = [pid_of(mill) for _ in range(7)]
+    assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [3, 3, 1]
+    worker.wait_log("t: bye\n")  # it saw the end of its input
+
+
+def test_what_it_has_when_it_is_renewed_is_answered_while_the_next_one_goes_on(mill: Mill) -> None:
+    stream(mill, RecycleAfter="tasks:2", KillGrace="1h")
+    worker = mill.start()
+    first = pid_of(mill)
+    slow = mill.submit("t", '{"slow": 2}')
+    worker.wait_log("begun")
+    assert pid_of(mill) != first  # which is still at work
+    assert mill.show(slow)["status"] == "RUNNING"
+    assert mill.ended(slow)["result"] == first
+
+
+@pytest.mark.parametrize("bound", ["time:1s", "memory:200M"])
+def test_it_is_renewed_after_a_time_and_when_it_has_grown(held: Mill, bound: str) -> None:
+    stream(held, RecycleAfter=bound)
+    worker = held.start()
+    first = held.ended(held.submit("t", '{"eat": 300000000}'))["result"]
+    worker.wait_log("t: bye\n")
+    eventually(lambda: not alive(first))
+    assert pid_of(held) != first
+
+
+def test_a_renewed_one_that_does_not_end_is_killed_and_fails_none(mill: Mill) -> None:
+    stream(mill, RecycleAfter="tasks:1", KillGrace="100ms", MaxAttempts="1")
+    mill.start()
+    first = mill.ended(mill.submit("t", '"stay"'))["result"]
+    eventually(lambda: not alive(first))
+    pid_of(mill)
+
+
+def test_a_drain_waits_for_a_renewed_one(mill: Mill) -> None:
+    stream(mill, RecycleAfter="tasks:1")
+    worker = mill.start()
+    slow = mill.submit("t", '{"slow": 1}')
+    worker.wait_log("begun")
+    assert worker.stop() == 0
+    assert mill.show(slow)["status"] == "COMPLETED"
+
+
 # ---- cancel, timeout ----
 
 
