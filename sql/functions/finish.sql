@@ -138,7 +138,7 @@ CREATE OR REPLACE FUNCTION pgmill.wake_returned(ids uuid[]) RETURNS void
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
   IF EXISTS (SELECT FROM pgmill.sleepers) THEN
-    PERFORM pgmill.wake(array_agg(t.queue::text), array_agg(t.name::text), '{}')
+    PERFORM pgmill.wake(array_agg(t.queue::text), array_agg(t.name::text))
     FROM pgmill.tasks t
     WHERE t.id = ANY (ids) AND t.ready AND t.due_at < clock_timestamp() + interval '1 second'
     HAVING count(*) > 0;

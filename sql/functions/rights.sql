@@ -40,7 +40,7 @@ LANGUAGE sql IMMUTABLE AS $$
                                         'uuid_v7 uuid_time uuid_floor rfc3339 status groups rights'),
     ('part', '',                        'lock_class bounds histogram plus buckets ready_names due wake_queue running '
                                         'state_after errors_add end_runs wake_limited wake_returned be_patient steerable '
-                                        'call_worker tell is_quiet set_rights'),
+                                        'call_worker tell notify_events is_quiet set_rights'),
     ('look', 'read operate api',        'task tally queue_names'),
     ('look', 'api worker',              'workers heartbeats tasks queues schedules'),
     ('look', 'submit read operate sql api worker',

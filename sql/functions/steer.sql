@@ -85,7 +85,7 @@ BEGIN
     RETURN (SELECT CASE WHEN t.frozen_at IS NULL THEN 'done' ELSE 'asked' END FROM pgmill.tasks t WHERE t.id = task);
   ELSIF FOUND THEN
     INSERT INTO pgmill.tallies (queue, paused) VALUES (q, -1);
-    PERFORM pgmill.wake(ARRAY[q], ARRAY[n], ARRAY[task]);
+    PERFORM pgmill.wake(ARRAY[q], ARRAY[n]), pgmill.tell(ARRAY[task]);
   END IF;
   RETURN 'done';
 END
@@ -146,7 +146,7 @@ BEGIN
     VALUES (t.queue, (t.state = 'failed')::int, (t.state = 'cancelled')::int);
   END IF;
   IF FOUND THEN
-    PERFORM pgmill.wake(ARRAY[t.queue::text], ARRAY[t.name::text], ARRAY[task]);
+    PERFORM pgmill.wake(ARRAY[t.queue::text], ARRAY[t.name::text]), pgmill.tell(ARRAY[task]);
   END IF;
   RETURN 'done';
 EXCEPTION WHEN unique_violation THEN

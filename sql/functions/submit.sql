@@ -1,10 +1,9 @@
 -- SPDX-License-Identifier: MIT
 -- Submission: one task from SQL, a group from the API, and the call that wakes sleeping workers.
 
--- Tells as many sleeping workers as there are tasks, picked at random, and everybody who watches; arrays in parallel,
--- one element a task. It only reads who sleeps. NOTIFY takes a lock for the whole database at commit, so nobody
--- asleep: no NOTIFY.
-CREATE OR REPLACE FUNCTION pgmill.wake(queues text[], names text[], ids uuid[]) RETURNS void
+-- Tells as many sleeping workers as there are tasks, picked at random; arrays in parallel, one element a task. It only
+-- reads who sleeps. NOTIFY takes a lock for the whole database at commit, so nobody asleep: no NOTIFY.
+CREATE OR REPLACE FUNCTION pgmill.wake(queues text[], names text[]) RETURNS void
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 BEGIN
@@ -16,7 +15,6 @@ BEGIN
       WHERE s.queue = w.queue AND w.name = ANY (s.names)
       ORDER BY random() LIMIT w.n) s;
   END IF;
-  PERFORM pgmill.tell(ids);
 END
 $$;
 
@@ -53,10 +51,9 @@ BEGIN
           unique_key, unique_key IS NOT NULL);
   INSERT INTO pgmill.tallies (queue, submitted) VALUES (queue, 1);
   IF due_at < clock_timestamp() + interval '1 second' THEN
-    PERFORM pgmill.wake(ARRAY[queue], ARRAY[name], ARRAY[id]);
-  ELSE
-    PERFORM pgmill.tell(ARRAY[id]);
+    PERFORM pgmill.wake(ARRAY[queue], ARRAY[name]);
   END IF;
+  PERFORM pgmill.tell(ARRAY[id]);
   RETURN id;
 END
 $$;
@@ -74,6 +71,8 @@ LANGUAGE plpgsql VOLATILE
 SET plan_cache_mode = force_generic_plan  -- else each group is planned anew, for its number of rows
 AS $$
 #variable_conflict use_column
+DECLARE
+  fresh uuid[];
 BEGIN
   WITH stored AS (
     INSERT INTO pgmill.tasks (id, queue, name, payload, priority, scheduled_at, due_at, max_attempts, timeout, tags,
@@ -84,11 +83,14 @@ BEGIN
     FROM unnest(ids, queues, names, payloads, priorities, scheduled, tries, timeouts, tags, unique_keys)
       AS u (id, queue, name, payload, priority, scheduled_at, max_attempts, timeout, tags, unique_key)
     ON CONFLICT (id) DO NOTHING
-    RETURNING queue
+    RETURNING id, queue
+  ), counted AS (
+    INSERT INTO pgmill.tallies AS t (writer, queue, submitted)
+    SELECT pg_backend_pid(), queue, count(*) FROM stored GROUP BY queue ORDER BY queue
+    ON CONFLICT (writer, minute, queue) DO UPDATE SET submitted = t.submitted + excluded.submitted
   )
-  INSERT INTO pgmill.tallies AS t (writer, queue, submitted)
-  SELECT pg_backend_pid(), queue, count(*) FROM stored GROUP BY queue ORDER BY queue
-  ON CONFLICT (writer, minute, queue) DO UPDATE SET submitted = t.submitted + excluded.submitted;
+  SELECT coalesce(array_agg(s.id), '{}') INTO fresh FROM stored s;
+  PERFORM pgmill.tell(fresh);
 END
 $$;
 

@@ -1,17 +1,26 @@
 -- SPDX-License-Identifier: MIT
 -- Telling those who watch. NOTIFY takes a lock for the whole database at commit, so nobody watches: no NOTIFY.
 
--- Tells of the present state of these tasks. A transition calls it once, with all that it changed.
+-- Tells of the present state of these tasks. A transition calls it once, with all that it changed, in its own transaction
+-- and while that holds their rows: so what is told of a task is told in the order of the commits, and never late.
 CREATE OR REPLACE FUNCTION pgmill.tell(ids uuid[]) RETURNS void
 LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  IF EXISTS (SELECT FROM pgmill.watchers w WHERE w.until > clock_timestamp()) THEN
+    PERFORM pgmill.notify_events(ids);
+  END IF;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION pgmill.notify_events(ids uuid[]) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off SET jit = off  -- a plan made while there are few tasks is kept when there are many
+AS $$
 DECLARE
   size constant int := 7900;  -- a payload is at most 7,999 bytes
   part text := '';
   event text;
 BEGIN
-  IF NOT EXISTS (SELECT FROM pgmill.watchers w WHERE w.until > clock_timestamp()) THEN
-    RETURN;
-  END IF;
   FOR event IN
     SELECT json_strip_nulls(json_build_object('id', t.id, 'queue', t.queue, 'name', t.name, 'status', t.status,
                                               'progress', t.progress, 'status_text', t.status_text,

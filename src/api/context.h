@@ -61,5 +61,14 @@ static inline const Link *api_missing_link(const Api *api) {
     return NULL;
 }
 
+/* May r do what needs this scope, by the tokens that are accepted now? Who may open a Unix socket was let in by its
+ * file's mode. */
+static inline bool api_admits(const Api *api, const HttpRequest *r, Scope scope) {
+    if (scope == SCOPE_OPEN || !api->tokens_asked || http_is_local(r))
+        return true;
+    const Token *token = tokens_find(&api->tokens, http_header(r, "Authorization"));
+    return token && (token->scopes & scope);
+}
+
 /* What one route does. capture: what stands in the path for {…}, percent-decoded; "" if there is none. */
 typedef void (*RouteHandler)(Api *api, HttpRequest *r, const char *capture);

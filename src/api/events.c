@@ -9,13 +9,15 @@
 #include "api/query.h"
 #include "base/timer.h"
 
-#define RING_SIZE   2048 /* events; of at most about 800 bytes */
+#define RING_SIZE   12288             /* events: more than a bulk makes at once … */
+#define RING_BYTES  (8 * 1024 * 1024) /* … whatever its texts; one has about 800 at most */
 #define READERS_MAX 256
 #define BEAT_USEC   (15 * USEC_PER_SEC)
 #define FRAME_MAX   1024 /* bytes of one event with its id */
 
 typedef struct Entry {
     char *text, *queue;
+    size_t len;
     Id id;
 } Entry;
 
@@ -36,7 +38,9 @@ struct Events {
     Reader *first;
     size_t count;
     char epoch[ID_TEXT_SIZE];
-    uint64_t number; /* of the next event; the first one of an epoch is 1 */
+    uint64_t oldest,
+        number; /* of the first event that is kept, of the next one; the first of an epoch is 1 */
+    size_t bytes;
     Entry ring[RING_SIZE];
     sd_event_source *beat;
 };
@@ -47,14 +51,17 @@ static Entry *entry_of(Events *all, uint64_t number) {
     return &all->ring[number % RING_SIZE];
 }
 
-static uint64_t oldest(const Events *all) {
-    return all->number > RING_SIZE ? all->number - RING_SIZE : 1;
-}
-
 static void entry_clear(Entry *e) {
     free(e->text);
     free(e->queue);
     *e = (Entry){};
+}
+
+static void drop_oldest(Events *all) {
+    Entry *e = entry_of(all, all->oldest++);
+
+    all->bytes -= e->len;
+    entry_clear(e);
 }
 
 static void wake_all(Events *all) {
@@ -64,23 +71,28 @@ static void wake_all(Events *all) {
 }
 
 void events_add(Events *all, const WatchEvent *event) {
-    Entry e = {
-        .text = strndup(event->text.text, event->text.len), .queue = strdup(event->queue), .id = event->id
-    };
+    Entry e = { .text = strndup(event->text.text, event->text.len),
+        .queue = strdup(event->queue),
+        .len = event->text.len,
+        .id = event->id };
 
     if (!e.text || !e.queue || event->text.len > FRAME_MAX - 128) {
         entry_clear(&e);
         events_gap(all); /* one is missing */
         return events_live(all);
     }
-    entry_clear(entry_of(all, all->number));
+    while (all->number - all->oldest == RING_SIZE || all->bytes + e.len > RING_BYTES)
+        drop_oldest(all);
+    all->bytes += e.len;
     *entry_of(all, all->number++) = e;
     wake_all(all);
 }
 
 static void new_epoch(Events *all) {
+    while (all->oldest < all->number)
+        drop_oldest(all);
     (void) id_format(id_new(), all->epoch);
-    all->number = 1;
+    all->oldest = all->number = 1;
 }
 
 void events_gap(Events *all) {
@@ -119,7 +131,7 @@ static size_t on_pull(_unused_ HttpRequest *request, void *userdata, char *buf, 
     if (size < 2 * FRAME_MAX) /* http.c asks for more at once */
         return 0;
     size_t n = put_signs(r, buf, size);
-    if (r->place < oldest(all)) {
+    if (r->place < all->oldest) {
         r->reset = true;
         r->place = all->number;
     }
@@ -182,6 +194,18 @@ void events_live(Events *all) {
     wake_all(all);
 }
 
+void events_admit(Events *all, const Api *api) {
+    for (Reader *r = all->first, *next; r; r = next) {
+        next = r->next;
+        if (api_admits(api, r->request, SCOPE_READ))
+            continue;
+        if (r->begun)
+            http_stream_end(r->request);
+        else
+            problem_answer_unauthorized(r->request, http_header(r->request, "Authorization"));
+    }
+}
+
 static int on_beat(sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
     Events *all = userdata;
 
@@ -203,7 +227,7 @@ static void reader_place(Reader *r, const char *last_id) {
     if (!last_id || !*last_id)
         return;
     if (strncmp(last_id, all->epoch, n) == 0 && last_id[n] == '-' &&
-        parse_uint(last_id + n + 1, all->number - 1, &number) >= 0 && number + 1 >= oldest(all))
+        parse_uint(last_id + n + 1, all->number - 1, &number) >= 0 && number + 1 >= all->oldest)
         r->place = number + 1;
     else
         r->reset = true;
@@ -293,8 +317,8 @@ int events_new(Events **ret, sd_event *event, Watch *watch) {
 Events *events_free(Events *all) {
     if (!all)
         return NULL;
-    for (size_t i = 0; i < RING_SIZE; i++)
-        entry_clear(&all->ring[i]);
+    while (all->oldest < all->number)
+        drop_oldest(all);
     sd_event_source_disable_unref(all->beat);
     free(all);
     return NULL;

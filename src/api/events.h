@@ -21,3 +21,6 @@ void events_get(Api *api, HttpRequest *r, const char *capture);
 void events_add(Events *all, const WatchEvent *event);
 void events_live(Events *all);
 void events_gap(Events *all);
+
+/* The tokens have changed: ends the streams of readers whose token does not let them read any more. */
+void events_admit(Events *all, const Api *api);

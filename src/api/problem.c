@@ -66,6 +66,22 @@ static const struct {
         "itself." },
 };
 
+/* EventSource takes anything but a stream for the last word (HTML, section 9.2.2), so what is only for now is told to it
+ * by a stream that ends. */
+static bool is_event_source(const HttpRequest *r) {
+    const char *accept = http_header(r, "Accept");
+
+    return accept && streq(accept, "text/event-stream") && streq(http_method(r), "GET");
+}
+
+static void answer_event_source(HttpRequest *r, const Buf *problem) {
+    static const HttpHeader headers[] = { { "Cache-Control", "no-store" }, {} };
+    Buf stream = {};
+
+    buf_printf(&stream, "retry: 5000\nevent: problem\ndata: %s\n", problem->data);
+    http_answer(r, 200, "text/event-stream", headers, &stream);
+}
+
 static void answer(
     HttpRequest *r, Problem kind, const char *detail, const Fields *fields, HttpHeader header) {
     HttpHeader headers[] = { header, {}, {} };
@@ -88,6 +104,10 @@ static void answer(
     } else
         body.failed = true;
     cJSON_Delete(problem);
+    if (kinds[kind].status == 503 && body.data && is_event_source(r)) {
+        answer_event_source(r, &body);
+        return buf_done(&body);
+    }
     http_answer(r, kinds[kind].status, "application/problem+json", headers, &body);
 }
 

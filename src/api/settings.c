@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "api/settings.h"
 
+#include "api/events.h"
 #include "api/hosts.h"
 #include "base/log.h"
 #include "base/service.h"
@@ -60,6 +61,7 @@ static int reload(Api *api) {
     if (api->tokens_asked && !asked)
         log_warning("There is no file of access tokens any more: every request is let in");
     api->tokens_asked = asked;
+    events_admit(api->events, api);
     http_server_set_limits(api->server, settings_limits(api));
     return 0;
 }

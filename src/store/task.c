@@ -188,7 +188,7 @@ enum { SUBMIT_PARAMS = 10 };
 
 #define SUBMIT_GROUP "SELECT pgmill.submit_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 
-static const DbStatement wake = { .name = "wake", .sql = "SELECT pgmill.wake($1, $2, $3)", .params = 3 };
+static const DbStatement wake = { .name = "wake", .sql = "SELECT pgmill.wake($1, $2)", .params = 2 };
 
 static void params_done(Buf params[static SUBMIT_PARAMS]) {
     for (size_t i = 0; i < SUBMIT_PARAMS; i++)
@@ -237,7 +237,7 @@ static int submit_params(TaskNew *const tasks[], size_t n, Buf p[static SUBMIT_P
 
 /* After the commit, and in a transaction of its own: sleepers are told of rows that they can see. */
 static void submit_wake(Db *db, const char *const literals[static SUBMIT_PARAMS]) {
-    if (db_send(db, &wake, (const char *[]){ literals[1], literals[2], literals[0] }, NULL, NULL) >= 0)
+    if (db_send(db, &wake, literals + 1, NULL, NULL) >= 0)
         (void) db_sync(db, NULL, NULL);
 }
 
@@ -340,8 +340,7 @@ int task_submit_tick(Db *db, const TaskNew *task, const TaskTick *tick, char **r
     if (r >= 0)
         r = string_replace(ret_verdict, db_value(rows, 0, 0));
     if (r >= 0 && streq(*ret_verdict, "stored"))
-        r = db_query(
-            db, &wake, (const char *[]){ params[4], params[5], params[3] }, NULL, ret_outcome, ret_error);
+        r = db_query(db, &wake, params + 4, NULL, ret_outcome, ret_error);
     params_done(p);
     return r;
 }

@@ -2,13 +2,17 @@
 """Waiting for the end of a task, and the stream of changes."""
 
 import json
+import pathlib
+import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
+import pytest
 
 from support.api import Client
 from support.process import eventually
@@ -19,13 +23,14 @@ TASK = {"name": "t"}
 class Stream:
     """A reader of Server-Sent Events on a socket of its own."""
 
-    def __init__(self, port: int, query: str = "", last: str = "", buffer: int = 0) -> None:
+    def __init__(self, port: int, query: str = "", last: str = "", buffer: int = 0, **headers: str) -> None:
         self.socket = socket.socket()
         if buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         self.socket.settimeout(30)
         self.socket.connect(("127.0.0.1", port))
         head = f"GET /api/events{query} HTTP/1.1\r\nHost: localhost\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self.socket.sendall((head + (f"Last-Event-ID: {last}\r\n" if last else "") + "\r\n").encode())
         self.file = self.socket.makefile("rb")
         self.status = int(self.file.readline().split()[1])
@@ -60,6 +65,14 @@ class Stream:
 
     def changes(self, n: int) -> list[tuple[str, str]]:
         return [(data["id"], data["status"]) for kind, data, _ in (self.event() for _ in range(n)) if kind == "task"]
+
+    def ends(self, within: float = 10) -> bool:
+        """As it should, not in the middle of an event; signs of life do not put it off."""
+        deadline, last = time.monotonic() + within, ""
+        for last in self.lines:
+            if time.monotonic() > deadline:
+                return False
+        return last == ""
 
     def close(self) -> None:
         self.file.close()
@@ -191,22 +204,61 @@ def test_a_lost_database_is_a_reset(start_api: Callable, db: psycopg.Connection)
     assert stream.changes(1) == [(id, "AVAILABLE")]
 
 
-def test_a_slow_reader_loses_its_place_and_nothing_else(start_api: Callable) -> None:
+def test_a_bulk_resets_nobody(start_api: Callable, db: psycopg.Connection) -> None:
+    """Although the line takes only a part of it at once."""
+    api = start_api()
+    ids = sorted(api.client().send("POST", "/api/tasks/bulk", {"tasks": [TASK] * 10_000}, 201).json["ids"])
+    db.execute("UPDATE pgmill.tasks SET status_text = repeat('s', 200), queue = repeat('q', 100), name = repeat('n', 100)")
+    reader, last = Stream(api.port, buffer=4096), Stream(api.port, f"?task={ids[-1]}")
+    db.execute("SELECT pgmill.tell(%s::uuid[])", [ids])
+    assert last.changes(1) == [(ids[-1], "AVAILABLE")]
+    assert [id for id, _ in reader.changes(10_000)] == ids
+
+
+def test_a_slow_reader_loses_its_place_and_nothing_else(start_api: Callable, db: psycopg.Connection) -> None:
     api = start_api()
     client, slow, quick = api.client(), Stream(api.port, buffer=4096), Stream(api.port)
-    n = 8_000  # far more than the ring and the kernel's buffers hold
-    seen = threading.Thread(target=lambda: quick.changes(n))
-    seen.start()
-    for _ in range(n // 1000):
-        client.send("POST", "/api/tasks/bulk", {"tasks": [TASK] * 1000}, 201)
-    seen.join(60)
-    assert not seen.is_alive()
+    db.execute("SELECT count(pgmill.submit(%s, queue => %s)) FROM generate_series(1, 1000)", ["n" * 100, "q" * 100])
+    assert len(quick.changes(1_000)) == 1_000
+    n = 36_000  # far more than the ring and the kernel's buffers hold
+    for _ in range(n // 1_000):
+        db.execute("SELECT pgmill.tell(array_agg(id)) FROM pgmill.tasks")
+        assert len(quick.changes(1_000)) == 1_000
     kinds = [slow.event()[0]]
     while kinds[-1] != "reset":
         kinds.append(slow.event()[0])
     assert 1 < len(kinds) < n
     id = client.post(TASK).json["id"]
     assert slow.changes(1) == [(id, "AVAILABLE")]
+
+
+def test_what_a_browser_is_told_for_now_lets_it_come_back(start_api: Callable) -> None:
+    """EventSource gives up for good at a status like 503."""
+    api = start_api()
+    readers = [Stream(api.port) for _ in range(256)]
+    one_too_many = Stream(api.port, Accept="text/event-stream", Connection="close")
+    assert (one_too_many.status, one_too_many.headers["content-type"]) == (200, "text/event-stream")
+    frame = dict(line.split(": ", 1) for line in one_too_many.file.read().decode().splitlines() if line)
+    assert frame["event"] == "problem" and json.loads(frame["data"])["status"] == 503 and int(frame["retry"]) >= 1000
+    assert Stream(api.port, Accept="application/json").status == 503
+    for reader in readers:
+        reader.close()
+
+
+def test_a_withdrawn_token_ends_its_streams(
+        start_api: Callable, db: psycopg.Connection, pgmill: str, folder: pathlib.Path) -> None:
+    file = folder / "tokens"
+    tokens = [subprocess.run([pgmill, "token", "new", "--scope", "read", "--file", file, name], check=True, text=True,
+                             stdout=subprocess.PIPE).stdout.strip() for name in ("kept", "lost")]
+    api = start_api(environment={"PGMILL_TOKENS": str(file)})
+    kept, lost = (Stream(api.port, Authorization=f"Bearer {token}") for token in tokens)
+    file.write_text(file.read_text().splitlines()[0] + "\n")
+    api.process.signal(signal.SIGHUP)
+    assert lost.ends()
+    id = str(db.execute("SELECT pgmill.submit('t')").fetchone()[0])
+    assert kept.changes(1) == [(id, "AVAILABLE")]
+    assert Stream(api.port, Authorization=f"Bearer {tokens[1]}").status == 401
+    kept.close()
 
 
 def test_readers_that_are_gone_make_room(start_api: Callable) -> None:

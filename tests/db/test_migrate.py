@@ -76,7 +76,7 @@ def test_a_newer_schema_is_refused_and_left_alone(pgmill: str, database: str) ->
 
 def test_functions_of_another_release_are_replaced(pgmill: str, database: str) -> None:
     with psycopg.connect(database) as db:
-        db.execute("CREATE OR REPLACE FUNCTION pgmill.wake(queues text[], names text[], ids uuid[]) RETURNS void"
+        db.execute("CREATE OR REPLACE FUNCTION pgmill.wake(queues text[], names text[]) RETURNS void"
                    " LANGUAGE sql AS 'SELECT 1 / 0'")
         db.execute("UPDATE pgmill.schema SET functions = 'of another release'")
     assert migrate(pgmill, database) == ["applied functions", READY[-1]]
@@ -108,7 +108,7 @@ def test_an_interrupted_migration_leaves_nothing(pgmill: str, empty: str) -> Non
     with psycopg.connect(empty) as db:
         db.execute("CREATE FUNCTION public.dawdle() RETURNS event_trigger LANGUAGE plpgsql AS"
                    " 'BEGIN PERFORM pg_sleep(60); END'")
-        db.execute("CREATE EVENT TRIGGER dawdle ON ddl_command_end WHEN TAG IN ('CREATE VIEW')"
+        db.execute("CREATE EVENT TRIGGER dawdle ON ddl_command_end WHEN TAG IN ('CREATE SEQUENCE')"
                    " EXECUTE FUNCTION public.dawdle()")
     process = start(pgmill, empty)
     query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"

@@ -204,7 +204,7 @@ def test_it_is_told_when_the_transaction_commits(mill: Mill) -> None:
 
 def test_as_many_are_told_as_there_are_tasks(mill: Mill) -> None:
     sleepers = [sleeper(mill) for _ in range(5)] + [sleeper(mill, "q")]
-    mill.db.execute("SELECT pgmill.wake('{default,default,q}', '{t,t,u}', '{}')")
+    mill.db.execute("SELECT pgmill.wake('{default,default,q}', '{t,t,u}')")
     assert sum(w.called() for w in sleepers) == 2
 
 

@@ -73,12 +73,24 @@ def test_a_cancelled_and_a_rescued_task(mill: Mill) -> None:
     assert watcher.seen() == [(id, "AVAILABLE")]
 
 
-def test_a_group_is_told_when_it_is_woken(mill: Mill) -> None:
-    ids = sorted(mill.submit() for _ in range(3))
-    watcher = Watcher(mill)
-    mill.db.execute("SELECT pgmill.wake('{default,default,default}', '{t,t,t}', %s)", [ids])
-    assert watcher.seen() == [(id, "AVAILABLE") for id in ids]
-    mill.db.execute("SELECT pgmill.wake('{default}', '{t}', %s)", [[uuid.uuid4()]])  # was not stored
+def submit_group(session: psycopg.Connection, ids: list[uuid.UUID]) -> None:
+    n = len(ids)
+    session.execute("SELECT pgmill.submit_group(%s, array_fill('default'::text, %s), array_fill('t'::text, %s),"
+                    " array_fill('null'::text, %s), array_fill('LOW'::pgmill.priority, %s), array_fill(NULL::timestamptz, %s),"
+                    " array_fill(NULL::int, %s), array_fill(NULL::float8, %s), array_fill('{}'::text, %s),"
+                    " array_fill(NULL::text, %s))", [ids, *[[n]] * 9])
+
+
+def test_a_group_is_told_by_the_commit_that_stores_it(mill: Mill) -> None:
+    """And not by a later one, which others could be before."""
+    ids, watcher, api = sorted(uuid.uuid4() for _ in range(3)), Watcher(mill), mill.connect(autocommit=False)
+    submit_group(api, ids)
+    assert watcher.seen() == []
+    api.commit()
+    mill.value("SELECT pgmill.cancel(%s)", ids[1])
+    assert watcher.seen() == [*((id, "AVAILABLE") for id in ids), (ids[1], "CANCELLED")]
+    submit_group(api, ids)  # sent again, since its answer was lost
+    api.commit()
     assert watcher.seen() == []
 
 
