@@ -40,7 +40,7 @@ def running(mill: Mill, count: int = 1, **arguments: Any) -> tuple[Worker, list[
     ("retry",     (3, 3), "",       "failed",    3, False),
     ("retry",     (1, 1), "",       "failed",    1, False),
     ("retry",     (1, 3), "cancel", "cancelled", 1, False),
-    ("retry",     (3, 3), "cancel", "failed",    3, False),
+    ("retry",     (3, 3), "cancel", "cancelled", 3, False),
     ("retry",     (1, 3), "pause",  "ready",     1, False),
     ("retry",     (1, 3), "both",   "cancelled", 1, False),
     ("deferred",  (1, 3), "",       "ready",     0, True),
