@@ -15,10 +15,11 @@ LANGUAGE sql STABLE AS $$
   SELECT n.name FROM n WHERE n.name IS NOT NULL LIMIT 1000
 $$;
 
--- How many of a queue's `waiting` tasks (neither running nor paused) are due, and since when. Looks at 100,000 entries
--- of the index on either side: the smaller side is exact, the other is what remains.
+-- How many of a queue's `waiting` tasks (neither running nor paused) are due, and since when; and how many of the others
+-- wait for their backoff. Looks at 100,000 entries of the index on either side: the smaller side is exact, the other is
+-- what remains, and of more than 100,000 that are not due, those beyond count as scheduled.
 CREATE OR REPLACE FUNCTION pgmill.due(
-  queue text, waiting bigint, OUT available bigint, OUT scheduled bigint, OUT oldest_seconds float8
+  queue text, waiting bigint, OUT available bigint, OUT scheduled bigint, OUT retryable bigint, OUT oldest_seconds float8
 )
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
@@ -27,14 +28,13 @@ DECLARE
   names constant text[] := ARRAY(SELECT pgmill.ready_names(queue));
   n bigint;
 BEGIN
-  SELECT count(*) INTO n FROM (
-    SELECT FROM unnest(names) AS w (word) CROSS JOIN unnest(enum_range(NULL::pgmill.priority)) p CROSS JOIN LATERAL (
-      SELECT FROM pgmill.tasks t
+  SELECT count(*), count(*) FILTER (WHERE c.again) INTO n, retryable FROM (
+    SELECT l.again FROM unnest(names) AS w (word) CROSS JOIN unnest(enum_range(NULL::pgmill.priority)) p CROSS JOIN LATERAL (
+      SELECT t.started_at IS NOT NULL AS again FROM pgmill.tasks t
       WHERE t.ready AND t.queue = due.queue AND t.name = w.word AND t.priority = p AND t.due_at > clock LIMIT cap) l
     LIMIT cap) c;
   IF n < cap THEN
-    scheduled := least(n, waiting);
-    available := waiting - scheduled;
+    available := greatest(waiting - n, 0);
   ELSE
     SELECT count(*) INTO n FROM (
       SELECT FROM unnest(names) AS w (word) CROSS JOIN unnest(enum_range(NULL::pgmill.priority)) p CROSS JOIN LATERAL (
@@ -42,8 +42,9 @@ BEGIN
         WHERE t.ready AND t.queue = due.queue AND t.name = w.word AND t.priority = p AND t.due_at <= clock LIMIT cap) l
       LIMIT cap) c;
     available := least(n, waiting);
-    scheduled := waiting - available;
   END IF;
+  retryable := least(retryable, waiting - available);
+  scheduled := waiting - available - retryable;
   SELECT extract(epoch FROM clock - min(l.due_at))::float8 INTO oldest_seconds
   FROM unnest(names) AS w (word) CROSS JOIN unnest(enum_range(NULL::pgmill.priority)) p CROSS JOIN LATERAL (
     SELECT t.due_at FROM pgmill.tasks t
@@ -52,20 +53,25 @@ BEGIN
 END
 $$;
 
+-- Workers, and whether they take tasks: only those that are ACTIVE serve their queues.
+CREATE OR REPLACE VIEW pgmill.worker_states AS
+SELECT w.id, w.instance, w.host, w.queues, w.names,
+       CASE WHEN s.worker IS NOT NULL THEN 'LOST' WHEN w.draining_at IS NOT NULL THEN 'DRAINING'
+            WHEN w.quiet_at IS NOT NULL THEN 'QUIET' ELSE 'ACTIVE' END AS status
+FROM pgmill.heartbeats h JOIN pgmill.workers w ON w.id = h.worker LEFT JOIN pgmill.suspects() s ON s.worker = w.id;
+
 -- Queues that were configured, used, or are served by a living worker.
 CREATE OR REPLACE VIEW pgmill.queue_names AS
 SELECT q.name::text AS name FROM pgmill.queues q
 UNION SELECT t.queue FROM pgmill.tallies t WHERE t.queue <> ''
 UNION SELECT unnest(w.queues) FROM pgmill.workers w JOIN pgmill.heartbeats h ON h.worker = w.id AND NOT h.dead;
 
--- Queues where tasks wait and that no living worker serves, 1,000 at most. Asked every second: of queues that are served
+-- Queues where tasks wait and that no worker serves, 1,000 at most. Asked every second: of queues that are served
 -- no task is looked at.
 CREATE OR REPLACE FUNCTION pgmill.unserved_queues() RETURNS text[]
 LANGUAGE sql STABLE AS $$
   WITH served AS MATERIALIZED (
-    SELECT DISTINCT unnest(w.queues) AS name
-    FROM pgmill.workers w JOIN pgmill.heartbeats h ON h.worker = w.id AND NOT h.dead
-    WHERE NOT EXISTS (SELECT FROM pgmill.suspects() s WHERE s.worker = w.id)
+    SELECT DISTINCT unnest(w.queues) AS name FROM pgmill.worker_states w WHERE w.status = 'ACTIVE'
   ), other AS MATERIALIZED (
     SELECT n.name FROM pgmill.queue_names n WHERE NOT EXISTS (SELECT FROM served s WHERE s.name = n.name)
     ORDER BY n.name LIMIT 1000
@@ -78,7 +84,7 @@ $$;
 CREATE OR REPLACE FUNCTION pgmill.queue_states(only_name text DEFAULT NULL)
 RETURNS TABLE (name text, paused boolean, max_running int, submitted bigint, completed bigint, failed bigint,
                cancelled bigint, running bigint, paused_tasks bigint, available bigint, scheduled bigint,
-               oldest_seconds float8, workers bigint)
+               retryable bigint, oldest_seconds float8, workers bigint)
 LANGUAGE plpgsql STABLE AS $$
 #variable_conflict use_column
 BEGIN
@@ -96,8 +102,8 @@ BEGIN
     GROUP BY 1
   ), served AS MATERIALIZED (
     SELECT q AS queue, count(*) AS n
-    FROM pgmill.workers w JOIN pgmill.heartbeats h ON h.worker = w.id AND NOT h.dead CROSS JOIN unnest(w.queues) q
-    GROUP BY 1
+    FROM pgmill.worker_states w CROSS JOIN unnest(w.queues) q
+    WHERE w.status = 'ACTIVE' GROUP BY 1
   ), states AS (
     SELECT n.name, coalesce(q.paused, false) AS paused, q.max_running, coalesce(t.submitted, 0) AS submitted,
            coalesce(t.completed, 0) AS completed, coalesce(t.failed - t.reopened_failed, 0) AS failed,
@@ -107,7 +113,7 @@ BEGIN
     LEFT JOIN runs r ON r.queue = n.name LEFT JOIN served s ON s.queue = n.name
   )
   SELECT s.name, s.paused, s.max_running, s.submitted, s.completed, s.failed, s.cancelled, s.running, s.paused_tasks,
-         d.available, d.scheduled, d.oldest_seconds, s.workers
+         d.available, d.scheduled, d.retryable, d.oldest_seconds, s.workers
   FROM states s CROSS JOIN LATERAL pgmill.due(s.name, greatest(
     s.submitted - s.completed - s.failed - s.cancelled - s.running - s.paused_tasks, 0)) d
   ORDER BY s.name;
@@ -123,7 +129,7 @@ DECLARE
 BEGIN
   SELECT array_agg(json_build_object(
     'name', q.name, 'paused', q.paused, 'max_running', q.max_running, 'available', q.available,
-    'scheduled', q.scheduled, 'running', q.running, 'paused_tasks', q.paused_tasks, 'completed', q.completed,
+    'scheduled', q.scheduled, 'retryable', q.retryable, 'running', q.running, 'paused_tasks', q.paused_tasks, 'completed', q.completed,
     'failed', q.failed, 'cancelled', q.cancelled, 'oldest_available_seconds', q.oldest_seconds, 'workers', q.workers)
     ORDER BY q.name)
   INTO list FROM pgmill.queue_states(only_name) q;
@@ -184,13 +190,13 @@ BEGIN
   SELECT array_agg(json_build_object(
     'id', w.id, 'instance', w.instance, 'host', w.host, 'pid', w.pid, 'version', w.version, 'queues', w.queues,
     'names', w.names,
-    'status', CASE WHEN s.worker IS NOT NULL THEN 'LOST' WHEN w.quiet_at IS NOT NULL THEN 'QUIET' ELSE 'ACTIVE' END,
+    'status', s.status,
     'started_at', pgmill.rfc3339(w.started_at), 'last_seen_at', pgmill.rfc3339(w.at),
     'running', r.n, 'tasks', r.tasks) ORDER BY w.id DESC)
   INTO list
   FROM (SELECT w.*, h.at, h.held FROM pgmill.heartbeats h JOIN pgmill.workers w ON w.id = h.worker
         WHERE only_id IS NULL OR w.id = only_id ORDER BY w.id DESC LIMIT 1000) w
-  LEFT JOIN pgmill.suspects() s ON s.worker = w.id
+  JOIN pgmill.worker_states s ON s.id = w.id
   CROSS JOIN LATERAL (
     SELECT count(*) AS n, coalesce(json_agg(json_build_object(
              'id', t.id, 'name', t.name, 'started_at', pgmill.rfc3339(t.started_at)) ORDER BY t.number)
@@ -234,12 +240,12 @@ BEGIN
   verdict := 'done';
   SELECT json_build_object(
     'version', show_stats.version, 'schema', (SELECT max(s.version) FROM pgmill.schema s),
-    'workers', (SELECT count(*) FROM pgmill.heartbeats h WHERE NOT h.dead), 'queues', count(*),
+    'workers', (SELECT count(*) FROM pgmill.worker_states w WHERE w.status = 'ACTIVE'), 'queues', count(*),
     'tasks', json_build_object(
       'SCHEDULED', coalesce(sum(q.scheduled), 0), 'AVAILABLE', coalesce(sum(q.available), 0),
       'RUNNING', coalesce(sum(q.running), 0), 'PAUSED', coalesce(sum(q.paused_tasks), 0),
       'COMPLETED', coalesce(sum(q.completed), 0), 'CANCELLED', coalesce(sum(q.cancelled), 0),
-      'FAILED', coalesce(sum(q.failed), 0)),
+      'RETRYABLE', coalesce(sum(q.retryable), 0), 'FAILED', coalesce(sum(q.failed), 0)),
     'submitted', coalesce(sum(q.submitted), 0), 'oldest_available_seconds', max(q.oldest_seconds),
     'oldest_transaction_seconds', pgmill.oldest_transaction_seconds())
   INTO shown FROM pgmill.queue_states() q;
@@ -270,17 +276,14 @@ BEGIN
     FROM listed t CROSS JOIN LATERAL (VALUES
       (6, 'pgmill_wait_seconds', t.waits, t.wait_seconds),
       (9, 'pgmill_run_seconds', t.runs, t.run_seconds)) h (n, metric, counts, seconds)
-  ), workers AS MATERIALIZED (
-    SELECT count(*) FILTER (WHERE s.worker IS NULL AND w.quiet_at IS NULL) AS active,
-           count(*) FILTER (WHERE s.worker IS NULL AND w.quiet_at IS NOT NULL) AS quiet, count(s.worker) AS lost
-    FROM pgmill.heartbeats h JOIN pgmill.workers w ON w.id = h.worker LEFT JOIN pgmill.suspects() s ON s.worker = w.id
   ), rows (n, metric, labels, value) AS (
     SELECT 1, 'pgmill_build_info', format('version="%s",schema="%s"', metrics.version, max(s.version)), '1'
     FROM pgmill.schema s
     UNION ALL
     SELECT 2, 'pgmill_tasks', format('queue="%s",status="%s"', s.name, v.status), v.value::text
     FROM states s CROSS JOIN LATERAL (VALUES
-      ('SCHEDULED', s.scheduled), ('AVAILABLE', s.available), ('RUNNING', s.running), ('PAUSED', s.paused_tasks),
+      ('SCHEDULED', s.scheduled), ('AVAILABLE', s.available), ('RETRYABLE', s.retryable), ('RUNNING', s.running),
+      ('PAUSED', s.paused_tasks),
       ('COMPLETED', s.completed), ('CANCELLED', s.cancelled), ('FAILED', s.failed)) v (status, value)
     UNION ALL
     SELECT 3, 'pgmill_tasks_submitted_total', format('queue="%s"', t.queue), t.submitted::text FROM listed t
@@ -304,8 +307,9 @@ BEGIN
     UNION ALL
     SELECT 13, 'pgmill_queue_paused', format('queue="%s"', s.name), s.paused::int::text FROM states s
     UNION ALL
-    SELECT 14, 'pgmill_workers', format('status="%s"', v.status), v.value::text
-    FROM workers w CROSS JOIN LATERAL (VALUES ('ACTIVE', w.active), ('QUIET', w.quiet), ('LOST', w.lost)) v (status, value)
+    SELECT 14, 'pgmill_workers', format('status="%s"', v.status), count(w.id)::text
+    FROM unnest('{ACTIVE,QUIET,DRAINING,LOST}'::text[]) AS v (status) LEFT JOIN pgmill.worker_states w USING (status)
+    GROUP BY v.status
     UNION ALL
     SELECT 15, 'pgmill_rescues_total', 'reason="lost"', coalesce(sum(t.rescued), 0)::text FROM counted t
     UNION ALL

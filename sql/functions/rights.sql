@@ -28,7 +28,7 @@ LANGUAGE sql IMMUTABLE AS $$
     ('call', 'api',                     'submit_group submit_keyed submit_tick wake watch watch_on watch_end unserved_queues prune'),
     ('call', 'read operate api',        'read read_group list log queue_states show_queues show_workers show_stats metrics'),
     ('call', 'operate api',             'pause resume cancel retry put_queue pause_queue quiet'),
-    ('call', 'worker',                  'register take_over attach leave serve sleep awake is_idle claim claimed_tasks '
+    ('call', 'worker',                  'register take_over attach leave serve drain sleep awake is_idle claim claimed_tasks '
                                         'finish orders obey report'),
     ('call', 'api worker',              'give_up rescue tidy'),
     ('call', 'read operate api worker', 'suspects'),
@@ -42,6 +42,7 @@ LANGUAGE sql IMMUTABLE AS $$
                                         'state_after errors_add end_runs wake_limited wake_returned be_patient steerable '
                                         'call_worker tell notify_events is_quiet set_rights'),
     ('look', 'read operate api',        'task tally queue_names'),
+    ('look', 'read operate api worker', 'worker_states'),
     ('look', 'api worker',              'workers heartbeats tasks queues schedules'),
     ('look', 'submit read operate sql api worker',
                                         'schema')

@@ -96,10 +96,18 @@ LANGUAGE sql VOLATILE AS $$
   UPDATE pgmill.workers w SET names = serve.names WHERE w.id = serve.worker
 $$;
 
--- A quiet worker finishes what it has and takes nothing new.
+-- It ends: from now on it only finishes what it has, and what it gives back is for others to be told of.
+CREATE OR REPLACE FUNCTION pgmill.drain(worker uuid) RETURNS void
+LANGUAGE sql VOLATILE AS $$
+  UPDATE pgmill.workers w SET draining_at = clock_timestamp() WHERE w.id = drain.worker AND w.draining_at IS NULL;
+  DELETE FROM pgmill.sleepers s WHERE s.worker = drain.worker
+$$;
+
+-- A quiet worker, or one that drains, finishes what it has and takes nothing new.
 CREATE OR REPLACE FUNCTION pgmill.is_quiet(worker uuid) RETURNS boolean
 LANGUAGE sql STABLE AS $$
-  SELECT EXISTS (SELECT FROM pgmill.workers w WHERE w.id = is_quiet.worker AND w.quiet_at IS NOT NULL)
+  SELECT EXISTS (SELECT FROM pgmill.workers w WHERE w.id = is_quiet.worker
+                  AND (w.quiet_at IS NOT NULL OR w.draining_at IS NOT NULL))
 $$;
 
 -- Says that the worker sleeps; the caller claims once more before it does. Answers seconds until the next task

@@ -17,8 +17,7 @@ static const struct {
     const char *name, *type, *help;
 } families[] = {
     { "pgmill_build_info", "gauge", "What is running." },
-    { "pgmill_tasks", "gauge",
-        "Tasks by queue and status; SCHEDULED includes those that wait for their backoff." },
+    { "pgmill_tasks", "gauge", "Tasks by queue and status." },
     { "pgmill_tasks_submitted_total", "counter", "Tasks submitted." },
     { "pgmill_tasks_finished_total", "counter", "Runs that ended, by queue and outcome." },
     { "pgmill_tasks_retried_total", "counter", "Failed runs that another attempt follows." },

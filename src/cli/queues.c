@@ -7,6 +7,7 @@ static const Column columns[] = {
     { "available", NULL },
     { "running", NULL },
     { "scheduled", NULL },
+    { "retryable", NULL },
     { "paused_tasks", "paused" },
     { "failed", NULL },
     { "max_running", "limit" },

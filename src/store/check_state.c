@@ -4,10 +4,8 @@
  */
 #include "store/check.h"
 
-/* Living workers, as rows w; and a list that stays readable. */
-#define LIVING                                                                             \
-    "pgmill.workers w JOIN pgmill.heartbeats h ON h.worker = w.id AND NOT h.dead AND NOT " \
-    "EXISTS (SELECT FROM pgmill.suspects() s WHERE s.worker = w.id)"
+/* Workers that take tasks, as rows w; and a list that stays readable. */
+#define SERVING "(SELECT * FROM pgmill.worker_states w WHERE w.status = 'ACTIVE') w"
 #define FIRST_FEW(what) \
     "array_to_string((array_agg(" what "))[:5], ', ') || CASE WHEN count(*) > 5 THEN ' …' ELSE '' END"
 
@@ -34,7 +32,7 @@ const Check state_checks[] = {
         .remedy = "start some on any host: systemctl enable --now pgmill-worker@1",
         .statement = { "doctor_workers",
             "SELECT CASE WHEN count(*) = 0 THEN 'warning' ELSE 'ok' END, "
-            "format('%s live, on hosts: %s', count(*), count(DISTINCT w.host)) FROM " LIVING,
+            "format('%s take tasks, on hosts: %s', count(*), count(DISTINCT w.host)) FROM " SERVING,
             0 },
     },
     {
@@ -64,7 +62,7 @@ const Check state_checks[] = {
                 "q.name") " "
                           "ELSE 'each with waiting tasks is served' END "
                           "FROM pgmill.queue_states() q WHERE q.available > 0 AND NOT EXISTS (SELECT "
-                          "FROM " LIVING " WHERE q.name = ANY (w.queues))",
+                          "FROM " SERVING " WHERE q.name = ANY (w.queues))",
             0 },
     },
     {
@@ -81,9 +79,9 @@ const Check state_checks[] = {
             "SELECT CASE WHEN count(*) > 0 THEN 'problem' ELSE 'ok' END, "
             "CASE WHEN count(*) > 0 THEN 'no worker of its queue knows how to run: ' || " FIRST_FEW(
                 "format('%s (%s)', n.name, n.queue)") " ELSE 'each that waits can be run' END "
-                                                      "FROM waiting n WHERE EXISTS (SELECT FROM " LIVING
+                                                      "FROM waiting n WHERE EXISTS (SELECT FROM " SERVING
                                                       " WHERE n.queue = ANY (w.queues)) "
-                                                      "AND NOT EXISTS (SELECT FROM " LIVING
+                                                      "AND NOT EXISTS (SELECT FROM " SERVING
                                                       " WHERE n.queue = ANY (w.queues) AND n.name = ANY "
                                                       "(w.names))",
             0 },

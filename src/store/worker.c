@@ -249,6 +249,12 @@ int worker_serve(Db *db, const WorkerInfo *w, DbCallback callback, void *userdat
     return buf_error(&names) < 0 ? -ENOMEM : db_call(db, &statement, params, callback, userdata);
 }
 
+int worker_drains(Db *db, Id worker) {
+    static const DbStatement statement = { .name = "drain", .sql = "SELECT pgmill.drain($1)", .params = 1 };
+
+    return db_call(db, &statement, (const char *[]){ ID_TEXT(worker) }, NULL, NULL);
+}
+
 int worker_count(Db *db, DbCallback callback, void *userdata) {
     static const DbStatement statement = {
         .name = "worker_count", .sql = "SELECT count(*) FROM pgmill.heartbeats WHERE NOT dead", .params = 0

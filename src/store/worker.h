@@ -117,6 +117,8 @@ int worker_listen(Db *db, Id worker, DbCallback callback, void *userdata);
 
 /* The names it takes now, whatever room it has for them. A group of its own. */
 int worker_serve(Db *db, const WorkerInfo *w, DbCallback callback, void *userdata);
+/* It takes no more, and does not sleep. */
+int worker_drains(Db *db, Id worker);
 
 /* One row: how many workers live. */
 int worker_count(Db *db, DbCallback callback, void *userdata);

@@ -65,7 +65,7 @@ struct Worker {
     bool claim_alone;  /* the claim under way is not followed by a finish */
     bool expect;       /* a claim will probably find something: send the finish right behind it */
     bool listed;       /* in pgmill.sleepers */
-    bool named;        /* its row lists the names of its handlers */
+    bool named;        /* its row lists the names of its handlers, or says that it drains */
     bool beat_wanted;
     bool report_wanted;   /* a run said something of itself */
     uint64_t reported;    /* CLOCK_BOOTTIME of the last report */

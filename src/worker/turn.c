@@ -371,9 +371,9 @@ static int turn(Worker *w) {
     int r = w->obey_wanted ? orders_obeyed(w) : 0;
     QueueScan *q;
 
-    if (r >= 0 && !w->named && !w->draining) {
+    if (r >= 0 && !w->named) {
         w->named = true; /* a lost answer is a lost session */
-        r = worker_serve(w->db, &w->info, NULL, NULL);
+        r = w->draining ? worker_drains(w->db, w->info.id) : worker_serve(w->db, &w->info, NULL, NULL);
     }
     if (r >= 0 && report_due(w))
         r = report_send(w);
@@ -428,7 +428,7 @@ void turn_reloaded(Worker *w) {
 
 void turn_registered(Worker *w, uint64_t sent) {
     w->proven = sent;
-    w->named = true;
+    w->named = !w->draining;
     fence_set(w);
 }
 

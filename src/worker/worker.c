@@ -133,9 +133,7 @@ void worker_drain(Worker *w) {
     runs_return_idle(w);
     (void) use_handlers(w, &(Handlers){}); /* the last run of each ends it, and with it a co-process */
     w->claim_wanted = false;
-    if (w->session && w->listed)
-        (void) worker_awake(w->db, w->info.id); /* what it gives back is for others to be told of */
-    w->listed = false;
+    w->listed = w->named = false;
     turn_status(w);
     turn_want(w, false);
     (void) timer_start(w->drain_timer, 0);

@@ -10,8 +10,8 @@ import pytest
 
 from .conftest import End, Mill
 
-EMPTY = {"paused": False, "max_running": None, "available": 0, "scheduled": 0, "running": 0, "paused_tasks": 0,
-         "completed": 0, "failed": 0, "cancelled": 0, "oldest_available_seconds": None, "workers": 0}
+EMPTY = {"paused": False, "max_running": None, "available": 0, "scheduled": 0, "retryable": 0, "running": 0,
+         "paused_tasks": 0, "completed": 0, "failed": 0, "cancelled": 0, "oldest_available_seconds": None, "workers": 0}
 
 
 def ask(mill: Mill, function: str, *arguments: Any) -> tuple[str, Any]:
@@ -76,6 +76,22 @@ def test_the_oldest_that_waits(mill: Mill) -> None:
     assert second
 
 
+def test_what_waits_for_its_backoff_is_retryable_wherever_it_is_counted(mill: Mill) -> None:
+    worker, _ = mill.worker(), mill.submit(scheduled_at="2099-01-01")
+    for _ in range(2):
+        mill.submit()
+    for claim in worker.claim():
+        worker.finish(End(claim, "retry", delay=600))
+    listed = mill.db.execute("SELECT status, count(*) FROM pgmill.task GROUP BY 1").fetchall()
+    assert dict(listed) == {"RETRYABLE": 2, "SCHEDULED": 1}
+    shown, stats = queue(mill), ask(mill, "show_stats", "1")[1]["tasks"]
+    assert (shown["retryable"], shown["scheduled"], shown["available"]) == (2, 1, 0)
+    assert {status: n for status, n in stats.items() if n} == dict(listed)
+    metrics = {labels: float(value) for name, labels, value in mill.db.execute("SELECT * FROM pgmill.metrics('1')")
+               if name == "pgmill_tasks" and float(value)}
+    assert metrics == {f'queue="default",status="{status}"': n for status, n in listed}
+
+
 def test_many_queues_are_cut_off(mill: Mill) -> None:
     mill.db.execute("INSERT INTO pgmill.queues (name) SELECT 'q' || n FROM generate_series(1, 1100) n")
     assert len(ask(mill, "show_queues", None)[1]["queues"]) == 1000
@@ -119,6 +135,21 @@ def test_a_quiet_worker_finishes_what_it_has(mill: Mill) -> None:
     assert len(quick.claim()) == 2
     assert ask(mill, "quiet", worker.id)[0] == "done"
     assert ask(mill, "quiet", uuid.uuid4()) == ("unknown", None)
+
+
+@pytest.mark.parametrize("call, status", [("quiet", "QUIET"), ("drain", "DRAINING")])
+def test_a_worker_that_takes_nothing_new_serves_no_queue(mill: Mill, call: str, status: str) -> None:
+    worker = mill.worker()
+    mill.submit()
+    assert queue(mill)["workers"] == 1 and mill.value("SELECT pgmill.unserved_queues()") == []
+    worker.call(call)
+    assert ask(mill, "show_workers", worker.id)[1]["status"] == status
+    assert (queue(mill)["workers"], mill.value("SELECT pgmill.unserved_queues()")) == (0, ["default"])
+    assert ask(mill, "show_stats", "1")[1]["workers"] == 0
+    metrics = {labels: value for name, labels, value in mill.db.execute("SELECT * FROM pgmill.metrics('1')")
+               if name == "pgmill_workers" and float(value)}
+    assert metrics == {f'status="{status}"': "1"}
+    assert worker.claim() == []
 
 
 def test_a_worker_without_a_session_is_lost(mill: Mill) -> None:

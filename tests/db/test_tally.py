@@ -24,13 +24,13 @@ def tally(mill: Mill, queue: str = "default") -> Any:
 
 def figures(mill: Mill) -> dict[str, tuple[int, ...]]:
     return {name: rest for name, *rest in mill.db.execute(
-        "SELECT name, scheduled, available, running, paused_tasks, completed, failed, cancelled, submitted"
+        "SELECT name, scheduled, retryable, available, running, paused_tasks, completed, failed, cancelled, submitted"
         " FROM pgmill.queue_states() WHERE submitted > 0")}
 
 
 def counted(mill: Mill) -> dict[str, tuple[int, ...]]:
-    statuses = ["'SCHEDULED', 'RETRYABLE'", "'AVAILABLE'", "'RUNNING'", "'PAUSED'", "'COMPLETED'", "'FAILED'", "'CANCELLED'"]
-    counts = ", ".join(f"count(*) FILTER (WHERE status IN ({s}))" for s in statuses)
+    statuses = ["SCHEDULED", "RETRYABLE", "AVAILABLE", "RUNNING", "PAUSED", "COMPLETED", "FAILED", "CANCELLED"]
+    counts = ", ".join(f"count(*) FILTER (WHERE status = '{s}')" for s in statuses)
     return {name: rest for name, *rest in mill.db.execute(
         f"SELECT queue, {counts}, count(*) FROM pgmill.task GROUP BY 1")}
 

@@ -137,6 +137,15 @@ def away(doctor: Doctor, db: psycopg.Connection) -> None:
     doctor.database = "host=/nonexistent"
 
 
+def test_a_worker_that_takes_nothing_serves_nothing(
+        doctor: Doctor, run: Callable[..., Process], db: psycopg.Connection) -> None:
+    run("worker", "w", "--database", doctor.database, "--tasks", str(doctor.tasks)).ready()
+    db.execute("SELECT pgmill.submit('u')")
+    db.execute("SELECT pgmill.quiet(id) FROM pgmill.workers")
+    found = doctor.look()
+    assert (found["workers"]["result"], found["queues"]["result"]) == ("warning", "problem")
+
+
 @pytest.mark.parametrize("fault, check, result", [
     (unserved, "queues", "problem"), (no_schema, "schema", "problem"), (read_only, "primary", "problem"),
     (lost, "lost workers", "warning"), (broken_handler, "handlers", "problem"), (no_program, "handlers", "problem"),

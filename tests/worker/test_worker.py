@@ -126,6 +126,19 @@ def test_sigterm_drains(mill: Mill) -> None:
     assert mill.db.execute("SELECT count(*) FROM pgmill.heartbeats").fetchone() == (0,)
 
 
+def test_a_worker_that_drains_is_shown_as_that(mill: Mill) -> None:
+    mill.handler("t", RUN.format("sleep 1000"))
+    worker = mill.start("w", "--drain", "1h")
+    id = mill.submit("t")
+    eventually(mill.runs)
+    worker.signal(signal.SIGTERM)
+    status = "SELECT status FROM pgmill.worker_states"
+    eventually(lambda: mill.db.execute(status).fetchone() == ("DRAINING",))
+    assert mill.db.execute("SELECT running, workers FROM pgmill.queue_states('default')").fetchone() == (1, 0)
+    mill.db.execute("SELECT pgmill.cancel(%s)", [id])
+    assert worker.wait() == 0
+
+
 @pytest.mark.parametrize("hurry", ["deadline", "second signal"])
 def test_a_drain_ends_and_gives_back_what_does_not(mill: Mill, hurry: str) -> None:
     mill.handler("t", RUN.format("sleep 1000"))
