@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Makes schema-sql.h of SQL files: embed.py FILE... OUTPUT. Numbered files are migrations, the others functions."""
+"""Makes schema-sql.h of SQL files: embed.py ROLES FILE... OUTPUT. Numbered files are migrations, the others functions."""
 
 import hashlib
 import pathlib
 import sys
 
-*inputs, output = map(pathlib.Path, sys.argv[1:])
+roles, *inputs, output = map(pathlib.Path, sys.argv[1:])
 
 
 def rows(name: str, files: list[pathlib.Path]) -> str:
@@ -25,5 +25,8 @@ if numbers != list(range(1, len(numbers) + 1)):
     sys.exit(f"migrations must be numbered 0001, 0002 and so on without a gap, not {numbers}")
 digest = hashlib.sha256(b"".join(f.read_bytes() for f in functions)).hexdigest()[:16]
 output.write_text(
-    rows("migrations", migrations) + rows("functions", functions) + f'#define FUNCTIONS_DIGEST "{digest}"\n'
+    f"static const char roles_sql[] =\n{literal(roles.read_text())};\n"
+    + rows("migrations", migrations)
+    + rows("functions", functions)
+    + f'#define FUNCTIONS_DIGEST "{digest}"\n'
 )

@@ -3,23 +3,13 @@
 --
 -- To add a function or a view, add its name to a row of pgmill.rights(); overloads share it. What has no row is for the
 -- schema's owner alone, and fails tests/db/test_rights.py. Files that make functions say nothing of rights:
+-- Groups are the roles pgmill_NAME, which sql/roles.sql makes. The kinds:
 --   call   the groups may call it, and it acts with the owner's rights (SECURITY DEFINER, fixed search_path): it must
 --          check what it is given. It may call any other function, with or without a row
 --   own    the groups may call it, and it acts with the caller's rights: what only computes, or must act as its caller
 --   part   called by other functions alone
 --   look   a view (or table) that the groups may select from. Functions in a view are called by who reads it
 -- Nobody but the owner may write to a table.
-
--- The groups; cluster-wide roles pgmill_NAME without login.
-CREATE OR REPLACE FUNCTION pgmill.groups() RETURNS TABLE (name text, purpose text)
-LANGUAGE sql IMMUTABLE AS $$
-  VALUES ('submit', 'submits tasks, also in transactions of its own'),
-         ('read', 'reads tasks, queues, workers and figures'),
-         ('operate', 'reads, and pauses, resumes, cancels and retries tasks; configures queues; quiets workers'),
-         ('sql', 'is the login of a task of Mode=sql that has Database='),
-         ('api', 'is the login of pgmill-api'),
-         ('worker', 'is the login of pgmill-worker')
-$$;
 
 CREATE OR REPLACE FUNCTION pgmill.rights() RETURNS TABLE (kind text, groups text, names text)
 LANGUAGE sql IMMUTABLE AS $$
@@ -37,7 +27,7 @@ LANGUAGE sql IMMUTABLE AS $$
     ('own',  'worker',                  'listen'),
     ('own',  'read operate api',        'oldest_transaction_seconds total'),
     ('own',  'submit read operate sql api worker',
-                                        'uuid_v7 uuid_time uuid_floor rfc3339 status groups rights'),
+                                        'uuid_v7 uuid_time uuid_floor rfc3339 status rights'),
     ('part', '',                        'lock_class bounds histogram plus buckets ready_names due wake_queue running '
                                         'state_after errors_add end_runs wake_limited wake_returned be_patient steerable '
                                         'call_worker tell notify_events is_quiet set_rights'),
@@ -48,9 +38,8 @@ LANGUAGE sql IMMUTABLE AS $$
                                         'schema')
 $$;
 
--- Makes it so, as the owner or a superuser; answers how many statements that took. "pgmill migrate" always calls it: a
--- dump brings rights to another cluster without roles. Roles that are missing are made if the caller may, else left for
--- "pgmill setup". Rights that somebody gave to other roles stay.
+-- Makes it so, as the owner; answers how many statements that took. "pgmill migrate" always calls it: roles may have come
+-- since, and a dump brings rights to another cluster without its roles. Rights that somebody gave to other roles stay.
 CREATE OR REPLACE FUNCTION pgmill.set_rights() RETURNS int
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -58,20 +47,10 @@ DECLARE
   n int := 0;
 BEGIN
   FOR statement IN
-    SELECT format('CREATE ROLE %I', 'pgmill_' || g.name) FROM pgmill.groups() g
-    WHERE to_regrole('pgmill_' || g.name) IS NULL
-  LOOP
-    BEGIN
-      EXECUTE statement;
-      n := n + 1;
-    EXCEPTION WHEN insufficient_privilege OR duplicate_object OR unique_violation THEN
-      NULL;  -- or the migration of another database of this cluster has just made it
-    END;
-  END LOOP;
-  FOR statement IN
     WITH members AS (
       SELECT r.oid, format('%I', r.rolname) AS role, g.name
-      FROM pgmill.groups() g JOIN pg_roles r ON r.rolname = 'pgmill_' || g.name
+      FROM (SELECT DISTINCT unnest(string_to_array(d.groups, ' ')) FROM pgmill.rights() d) g (name)
+      JOIN pg_roles r ON r.rolname = 'pgmill_' || g.name
     ), decided AS (
       SELECT n.name, d.kind, string_to_array(d.groups, ' ') AS groups
       FROM pgmill.rights() d CROSS JOIN LATERAL unnest(string_to_array(d.names, ' ')) AS n (name)

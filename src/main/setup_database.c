@@ -182,6 +182,23 @@ static int database_check(const Setup *s, const DbRows *rows) {
     return EX_OK;
 }
 
+/* A superuser calls no function of the schema, which is another's. */
+static int make_groups(Db *db, const Setup *s) {
+    static const DbStatement look = { "setup_groups", "SELECT to_regrole('pgmill_worker') IS NOT NULL", 0 };
+    _cleanup_(db_rows_freep) DbRows *rows = NULL;
+    char *error = NULL;
+
+    int status = ask(db, &look, NULL, "look for the groups", &rows);
+    if (status != EX_OK)
+        return status;
+    bool there = db_bool(rows, 0, 0);
+    int r = there || s->dry_run ? 0 : schema_make_roles(db, &error);
+    if (r < 0)
+        return failed("create the groups", r, error, NULL);
+    setup_say("groups pgmill_submit …", there ? "were there" : s->dry_run ? "would be created" : "created");
+    return EX_OK;
+}
+
 static int make_database(Db *db, const Setup *s) {
     static const DbStatement look = { "setup_database",
         "SELECT pg_encoding_to_char(d.encoding), r.oid IS NULL OR has_database_privilege(r.oid, d.oid, "
@@ -225,6 +242,8 @@ int setup_cluster(const Setup *s) {
         status = version_check(db);
     if (status == EX_OK)
         status = make_role(db, s);
+    if (status == EX_OK)
+        status = make_groups(db, s);
     return status == EX_OK ? make_database(db, s) : status;
 }
 

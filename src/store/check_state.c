@@ -26,6 +26,29 @@ const Check state_checks[] = {
             0 },
     },
     {
+        .name = "rights",
+        .look = check_by_sql,
+        .database = true,
+        .remedy =
+            "let a superuser of PostgreSQL make the roles by CREATE ROLE, or by \"pgmill setup\" where it "
+            "runs, and then run \"pgmill migrate\" as a member of the owner",
+        .statement = { "doctor_rights",
+            "SELECT CASE WHEN bool_and(able) THEN 'ok' ELSE 'warning' END, 'the schema belongs to ' || "
+            "min(owner) || "
+            "coalesce('; not there, or without rights: ' || string_agg(role, ', ') FILTER (WHERE NOT able), "
+            "'') || "
+            "coalesce('; ' || string_agg(role || ': ' || members, '; ') FILTER (WHERE members <> ''), '') "
+            "FROM (SELECT 'pgmill_' || g.name AS role, pg_get_userbyid(n.nspowner) AS owner, "
+            "coalesce(has_schema_privilege(r.oid, n.oid, 'USAGE'), false) AS able, "
+            "(SELECT string_agg(pg_get_userbyid(m.member), ', ' ORDER BY m.member) FROM pg_auth_members m "
+            "WHERE m.roleid = r.oid AND m.member <> n.nspowner) AS members "
+            "FROM (SELECT DISTINCT unnest(string_to_array(d.groups, ' ')) FROM pgmill.rights() d ORDER BY 1) "
+            "g (name) "
+            "JOIN pg_namespace n ON n.nspname = 'pgmill' LEFT JOIN pg_roles r ON r.rolname = 'pgmill_' || "
+            "g.name) a",
+            0 },
+    },
+    {
         .name = "workers",
         .look = check_by_sql,
         .database = true,

@@ -4,18 +4,26 @@
 #include <stdio.h>
 
 #include "base/util.h"
-#include "schema-sql.h" /* made from sql/ at build time: migrations[], functions[], FUNCTIONS_DIGEST */
+#include "schema-sql.h" /* made from sql/ at build time: roles_sql, migrations[] … */
 
 /*
  * The lock class and key of migrations: pgmill.lock_class('migrate') does not exist before the first one.
  * pgmill.schema has one row for each migration; the newest one also names the functions that are installed.
+ * Everything belongs to the schema's owner, whoever of its members migrates.
  */
 #define PREPARE_SQL                                                                          \
     "SET client_min_messages = warning; SET lock_timeout = 0;"                               \
     "SELECT pg_advisory_lock(1886219620, 0);"                                                \
-    "CREATE SCHEMA IF NOT EXISTS pgmill;"                                                    \
+    "DO $$ BEGIN IF to_regnamespace('pgmill') IS NULL THEN CREATE SCHEMA pgmill; END IF; "   \
+    "END $$;"                                                                                \
+    "SELECT set_config('role', pg_get_userbyid(nspowner), false) FROM pg_namespace "         \
+    "WHERE nspname = 'pgmill' AND nspowner <> current_user::regrole;"                        \
     "CREATE TABLE IF NOT EXISTS pgmill.schema (version int PRIMARY KEY, name text NOT NULL," \
     " functions text, applied_at timestamptz NOT NULL DEFAULT clock_timestamp());"
+
+int schema_make_roles(Db *db, char **ret_error) {
+    return db_script(db, roles_sql, ret_error);
+}
 
 unsigned schema_version(void) {
     return (unsigned) ELEMENTS(migrations);
@@ -105,7 +113,9 @@ int schema_migrate(Db *db, void (*progress)(const char *step), char **ret_error)
     bool functions_match;
     unsigned version;
 
-    int r = db_script(db, PREPARE_SQL, ret_error);
+    int r = schema_make_roles(db, ret_error);
+    if (r >= 0)
+        r = db_script(db, PREPARE_SQL, ret_error);
     if (r < 0)
         return r;
     r = installed(db, &version, &functions_match, ret_error);

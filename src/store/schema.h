@@ -22,3 +22,7 @@ int schema_read(Db *db, unsigned *ret_version, char **ret_error);
  * -EPROTONOSUPPORT the database is newer than this executable; -EIO; *ret_error is a line to print.
  */
 int schema_migrate(Db *db, void (*progress)(const char *step), char **ret_error);
+
+/* Makes the groups of roles that rights are given to, if who is connected may; schema_migrate() does it, too. Errors as
+ * db_script(). */
+int schema_make_roles(Db *db, char **ret_error);

@@ -2,7 +2,6 @@
 """Who may do what in the database: members of each group do its work, and nothing else."""
 
 import contextlib
-import re
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from support.cluster import Cluster
 
@@ -29,7 +29,7 @@ def member(mill: Mill, database: str) -> Iterator[Callable[..., psycopg.Connecti
         mill.db.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(login)))
         for group in groups:
             mill.db.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(f"pgmill_{group}"), sql.Identifier(login)))
-        logins.append((login, psycopg.connect(re.sub("user=[^&]*", f"user={login}", database), autocommit=True)))
+        logins.append((login, psycopg.connect(make_conninfo(database, user=login), autocommit=True)))
         return logins[-1][1]
 
     yield member
@@ -182,20 +182,73 @@ def migrate(pgmill: str, url: str) -> list[str]:
     return subprocess.run([pgmill, "migrate", "--database", url], check=True, capture_output=True, text=True).stdout.splitlines()
 
 
-def test_an_owner_that_may_not_make_roles_goes_without_until_they_are_there(pgmill: str, own_cluster: Cluster) -> None:
-    url = own_cluster.create("template1")
-    own = re.sub("user=[^&]*", "user=pgmill", url)
-    own_cluster.admin.execute("DROP OWNED BY pgmill_submit, pgmill_read, pgmill_operate, pgmill_sql, pgmill_api, pgmill_worker")
+def has_roles(db: psycopg.Connection) -> bool:
+    return bool(db.execute("SELECT to_regrole('pgmill_worker')").fetchone()[0])
+
+
+@pytest.fixture
+def bare(own_cluster: Cluster) -> Cluster:
+    """Without the groups, and with a login that may make no role."""
+    roles = ", ".join(f"pgmill_{group}" for group in GROUPS)
     with psycopg.connect(own_cluster.template, autocommit=True) as db:
-        db.execute("DROP OWNED BY pgmill_submit, pgmill_read, pgmill_operate, pgmill_sql, pgmill_api, pgmill_worker")
-    own_cluster.admin.execute("DROP ROLE pgmill_submit, pgmill_read, pgmill_operate, pgmill_sql, pgmill_api, pgmill_worker")
-    own_cluster.admin.execute("GRANT CREATE ON DATABASE t2 TO pgmill")
+        db.execute(f"DROP OWNED BY {roles}; DROP ROLE {roles}")
+    own_cluster.admin.execute("CREATE ROLE app LOGIN; CREATE ROLE owner LOGIN")
+    return own_cluster
+
+
+def test_an_owner_that_may_not_make_roles_goes_without_until_they_are_there(pgmill: str, bare: Cluster) -> None:
+    url = bare.create("template1")
+    bare.admin.execute(f"GRANT CREATE ON DATABASE {conninfo_to_dict(url)['dbname']} TO owner")
+    own = make_conninfo(url, user="owner")
+
+    def doctor() -> str:
+        lines = subprocess.run([pgmill, "doctor", "--database", own], capture_output=True, text=True).stdout.splitlines()
+        return next(line for line in lines if "rights:" in line)
+
     migrate(pgmill, own)
     with psycopg.connect(own, autocommit=True) as db:
         db.execute("SELECT pgmill.submit('t')")
-        assert not db.execute("SELECT to_regrole('pgmill_submit')").fetchone()[0]
-        own_cluster.admin.execute("CREATE ROLE pgmill_submit; CREATE ROLE app LOGIN; GRANT pgmill_submit TO app")
-        assert any("rights" in line for line in migrate(pgmill, own))
-        assert not any("applied" in line for line in migrate(pgmill, own))
-    with psycopg.connect(re.sub("user=[^&]*", "user=app", url)) as app:
+        assert not has_roles(db)
+    assert doctor().startswith("warning") and "pgmill_submit" in doctor() and "CREATE ROLE" in doctor()
+    bare.admin.execute("; ".join(f"CREATE ROLE pgmill_{group}" for group in GROUPS) + "; GRANT pgmill_submit TO app")
+    assert doctor().startswith("warning")
+    assert "applied rights" in migrate(pgmill, own)
+    assert "applied rights" not in migrate(pgmill, own)
+    assert doctor().startswith("ok") and "belongs to owner; pgmill_submit: app" in doctor()
+    with psycopg.connect(make_conninfo(url, user="app")) as app:
+        assert app.execute("SELECT pgmill.submit('t')").fetchone()
+
+
+def test_all_belongs_to_the_owner_of_the_schema_whoever_migrates(pgmill: str, own_cluster: Cluster) -> None:
+    own_cluster.admin.execute("CREATE ROLE pgmill_owner; CREATE ROLE app LOGIN; GRANT pgmill_owner TO app")
+    url = own_cluster.create("template1")
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute("CREATE SCHEMA pgmill AUTHORIZATION pgmill_owner")
+        migrate(pgmill, make_conninfo(url, user="app"))
+        db.execute("UPDATE pgmill.schema SET functions = 'of another release'")
+        migrate(pgmill, url)  # as a superuser
+        assert db.execute("SELECT DISTINCT pg_get_userbyid(relowner) FROM pg_class WHERE relnamespace = 'pgmill'::regnamespace"
+                          " UNION SELECT pg_get_userbyid(proowner) FROM pg_proc WHERE pronamespace = 'pgmill'::regnamespace"
+                          ).fetchall() == [("pgmill_owner",)]
+
+
+def test_a_second_database_of_the_cluster_shares_the_groups(pgmill: str, bare: Cluster) -> None:
+    urls = [bare.create("template1") for _ in range(4)]
+    processes = [subprocess.Popen([pgmill, "migrate", "--database", url], stdout=subprocess.DEVNULL) for url in urls]
+    assert [process.wait(timeout=60) for process in processes] == [0] * 4
+    bare.admin.execute("GRANT pgmill_submit TO app")
+    for url in urls:
+        migrate(pgmill, url)
+        with psycopg.connect(make_conninfo(url, user="app")) as app:
+            assert app.execute("SELECT pgmill.submit('t')").fetchone()
+
+
+def test_a_dump_brings_its_rights_along(pgmill: str, database: str, bare: Cluster) -> None:
+    """To a cluster without the groups: they come with the next migration."""
+    url = bare.create("template1")
+    dump = subprocess.run(["pg_dump", "--no-owner", database], check=True, capture_output=True).stdout
+    subprocess.run(["psql", "-qX", url], input=dump, check=True, capture_output=True)
+    assert "applied rights" in migrate(pgmill, url)
+    bare.admin.execute("GRANT pgmill_submit TO app")
+    with psycopg.connect(make_conninfo(url, user="app")) as app:
         assert app.execute("SELECT pgmill.submit('t')").fetchone()

@@ -28,6 +28,8 @@ def bare(pgmill: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     with psycopg.connect(cluster.url("postgres"), autocommit=True) as db:
         db.execute("DROP DATABASE pgmill")
         db.execute("DROP ROLE pgmill")
+        db.execute("DROP DATABASE t1")
+        db.execute("DROP ROLE pgmill_submit, pgmill_read, pgmill_operate, pgmill_sql, pgmill_api, pgmill_worker")
     yield cluster
     cluster.remove()
 
@@ -54,12 +56,12 @@ def test_it_makes_role_database_and_schema_once(bare: Cluster, setup: Callable[.
 
     first = setup()
     assert first.returncode == 0, first.stderr
-    for line in ("role pgmill: created", "database pgmill: created", "schema: 1 is ready", "The database is ready."):
+    for line in ("role pgmill: created", "groups pgmill_submit …: created", "database pgmill: created", "schema: 1 is ready", "The database is ready."):
         assert line in first.stdout
 
     again = setup()
     assert again.returncode == 0, again.stderr
-    assert "role pgmill: was there\ndatabase pgmill: was there\n" in again.stdout
+    assert "role pgmill: was there\ngroups pgmill_submit …: were there\ndatabase pgmill: was there\n" in again.stdout
     assert "applied" not in again.stdout
 
     as_service = bare.url("pgmill").replace("user=postgres", "user=pgmill")
