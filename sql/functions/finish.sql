@@ -35,7 +35,8 @@ END
 $$;
 
 -- Ends runs of one worker; arrays in parallel. error: an object about the attempt, or NULL. One that failed or was
--- cancelled joins errors[] with it, its number, worker and both times; of any other its `stderr` is kept as the log.
+-- cancelled joins errors[] with it, its number, worker and both times; of any other its `stderr` is kept as the log, and
+-- its `note` as result_note.
 -- delay: seconds until it is due again, NULL to keep its place. A row that
 -- another session holds is left for the next call. verdict:
 --   done      written
@@ -85,6 +86,7 @@ BEGIN
       cpu_usec    = l.cpu_usec,
       memory_peak = l.memory_peak,
       result      = l.result::jsonb,
+      result_note = l.error ->> 'note',
       errors      = CASE WHEN l.error IS NULL OR NOT l.erred THEN t.errors ELSE pgmill.errors_add(t.errors, jsonb_build_object(
                       'attempt', t.attempt, 'worker', t.worker, 'started_at', pgmill.rfc3339(t.started_at),
                       'at', pgmill.rfc3339(clock_timestamp()), 'run_seconds', round(l.run::numeric, 3)) || l.error) END,

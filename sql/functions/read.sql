@@ -25,7 +25,7 @@ SELECT
   created_at, started_at, finished_at, paused_at, attempt, max_attempts::int AS max_attempts,
   extract(epoch FROM timeout)::float8 AS timeout, worker, cpu_usec, memory_peak,
   progress::real AS progress, status_text::text AS status_text,
-  result, errors -> -1 ->> 'error' AS error, errors
+  result, errors -> -1 ->> 'error' AS error, errors, result_note
 FROM pgmill.tasks;
 COMMENT ON VIEW pgmill.task IS 'Tasks with their status, as the REST API shows them';
 

@@ -113,6 +113,7 @@ static const struct {
     { "progress", COLUMN_RAW },
     { "status_text", COLUMN_TEXT },
     { "result", COLUMN_RAW, .large = true },
+    { "result_note", COLUMN_TEXT },
     { "error", COLUMN_TEXT },
     { "errors", COLUMN_RAW, .large = true },
 };
@@ -120,12 +121,12 @@ static const struct {
 #define TASK_COLUMNS                                                                                     \
     "id, queue, name, status, priority, payload, to_json(tags), unique_key, scheduled_at, "              \
     "created_at, started_at, finished_at, paused_at, attempt, max_attempts, timeout, worker, cpu_usec, " \
-    "memory_peak, progress, status_text, result, "                                                       \
+    "memory_peak, progress, status_text, result, result_note, "                                          \
     "error, errors"
 #define SUMMARY_COLUMNS                                                                                   \
     "id, queue, name, status, priority, to_json(tags), unique_key, scheduled_at, created_at, "            \
     "started_at, finished_at, paused_at, attempt, max_attempts, timeout, worker, cpu_usec, memory_peak, " \
-    "progress, status_text, error"
+    "progress, status_text, result_note, error"
 
 /* "2023-10-01 10:00:00.5+00" → "2023-10-01T10:00:00.5Z": sessions have TimeZone UTC. */
 static void write_time(Buf *b, const char *value) {

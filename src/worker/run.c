@@ -12,6 +12,7 @@
 #include "base/time.h"
 #include "store/task.h"
 #include "worker/folder.h"
+#include "worker/result.h"
 #include "worker/story.h"
 
 #define RUN_MESSAGE_MAX 4096
@@ -56,6 +57,7 @@ Run *run_free(Run *run) {
     free(run->payload);
     free(run->result);
     free(run->error);
+    free(run->note);
     free(run->why);
     free(run);
     return NULL;
@@ -68,10 +70,11 @@ void run_freep(Run **run) {
 /* ---- output ---- */
 
 void run_output(Run *run, const char *data, size_t n) {
-    if (run->output.len + n > RUN_RESULT_MAX)
-        run->output_overflow = true; /* the rest is read and dropped: the program must not hang */
-    else
-        buf_add(&run->output, data, n);
+    const size_t room = RESULT_MAX - run->output.len;
+
+    run->output_cut =
+        run->output_cut || n > room; /* the rest is read and dropped: the program must not hang */
+    buf_add(&run->output, data, MIN(n, room));
 }
 
 void run_error_output(Run *run, const char *data, size_t n) {
@@ -117,8 +120,12 @@ static void set_error(Run *run, const char *message, const RunExit *exit) {
     if (message && run->usage.tasks_refused)
         buf_puts(&b, ", \"tasks_max_reached\": true");
     if (lines_any(&run->lines)) {
-        buf_puts(&b, message ? ", \"stderr\": " : "{\"stderr\": ");
+        buf_puts(&b, b.len > 0 ? ", \"stderr\": " : "{\"stderr\": ");
         lines_write_tail(&run->lines, &b);
+    }
+    if (run->note) {
+        buf_puts(&b, b.len > 0 ? ", \"note\": " : "{\"note\": ");
+        json_write_string(&b, run->note, strlen(run->note));
     }
     if (b.len > 0)
         buf_putc(&b, '}');
@@ -139,48 +146,18 @@ static void fail(Run *run, RunOutcome outcome, const RunExit *exit, const char *
     end(run, outcome, (double) backoff_delay(&run->handler->backoff, run->attempt + run->deferrals) / 1e6);
 }
 
-/* Standard output as the result: JSON as it is, other text as a string, nothing as null. */
-static int set_result(Run *run, const char **ret_why) {
-    Buf *out = &run->output;
-    _cleanup_(buf_done) Buf text = {};
-    const char *why;
-
-    while (out->len > 0 && strchr("\n\r\t ", out->data[out->len - 1]))
-        out->data[--out->len] = '\0';
-    if (out->len == 0)
-        return 0;
-    if (json_check(out->data, out->len, NULL, NULL, NULL) >= 0) {
-        if (json_check_jsonb(out->data, out->len, ret_why) < 0)
-            return -EBADMSG;
-        run->result = TAKE_PTR(out->data);
-        buf_done(out);
-        return 0;
-    }
-    why = !utf8_valid(out->data, out->len)    ? "it is neither JSON nor UTF-8 text"
-          : memchr(out->data, '\0', out->len) ? "it holds a NUL byte"
-                                              : NULL;
-    if (why) {
-        *ret_why = why;
-        return -EBADMSG;
-    }
-    json_write_string(&text, out->data, out->len);
-    if (buf_error(&text) < 0)
-        return -ENOMEM;
-    run->result = TAKE_PTR(text.data);
-    return 0;
-}
-
+/* Its work is done, whatever it wrote. Blanks at the end of what is whole are no part of it. */
 static void succeeded(Run *run, const RunExit *exit) {
-    const char *why = "out of memory";
+    const Buf *out = &run->output;
+    size_t n = out->len;
 
-    if (run->output_overflow || buf_error(&run->output) < 0)
-        fail(run, RUN_RETRY, exit, "result refused: standard output is over %d bytes", RUN_RESULT_MAX);
-    else if (set_result(run, &why) < 0)
-        fail(run, RUN_RETRY, exit, "result refused: %s", why);
-    else {
-        set_error(run, NULL, exit);
-        end(run, RUN_COMPLETED, -1);
-    }
+    while (!run->output_cut && n > 0 && memchr("\n\r\t ", out->data[n - 1], 4))
+        n--;
+    result_make(
+        out->data ? out->data : "", n, run->output_cut || buf_error(out) < 0, &run->result, &run->note);
+    buf_done(&run->output);
+    set_error(run, NULL, exit);
+    end(run, RUN_COMPLETED, -1);
 }
 
 /* Not its fault; but so many times in a row is. */
@@ -261,12 +238,10 @@ static void set_verdict(Run *run, const char *message, const RunVerdict *v) {
         run->error = TAKE_PTR(b.data);
 }
 
-/* A result that finds no memory is no result. */
 static void judged_complete(Run *run, const RunVerdict *v) {
-    run->result = strndup(v->result, v->result_len);
-    if (!run->result)
-        set_verdict(run, "result refused: out of memory", v);
-    end(run, run->result ? RUN_COMPLETED : RUN_RETRY, run->result ? -1 : 0);
+    result_make(v->result, v->result_len, false, &run->result, &run->note);
+    set_error(run, NULL, &(RunExit){});
+    end(run, RUN_COMPLETED, -1);
 }
 
 void run_judged(Run *run, const RunVerdict *v) {
@@ -294,6 +269,21 @@ void run_judged(Run *run, const RunVerdict *v) {
             set_verdict(run, v->error, v);
         end(run, outcome, outcome == RUN_RETURNED ? 0 : delay);
     }
+}
+
+void run_refused(Run *run) {
+    static const char refused[] = "refused by the database";
+    const bool completed = run->outcome == RUN_COMPLETED && run->result;
+
+    run->result = (free(run->result), NULL);
+    run->error = (free(run->error), NULL);
+    if (completed) {
+        (void) string_replace(&run->note, refused);
+        set_error(run, NULL, &(RunExit){});
+        return;
+    }
+    set_verdict(run, "result refused by the database", &(RunVerdict){});
+    run->outcome = RUN_FAILED;
 }
 
 /* ---- start and stop ---- */

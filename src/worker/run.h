@@ -12,7 +12,6 @@
 #include "worker/lines.h"
 #include "worker/notify.h"
 
-#define RUN_RESULT_MAX  (1024 * 1024)
 #define RUN_DESCRIPTORS 16 /* of one attempt at its start: pipes and the program's ends, what spawn.h needs */
 
 typedef enum RunState {
@@ -50,12 +49,13 @@ struct Run {
     bool sent;      /* its end is under way to the database */
     bool locked;    /* somebody holds its row: to be sent again at the next poll, not before */
     bool refused;   /* … or the fence does: it is no longer this worker's */
-    Buf output;     /* standard output, at most RUN_RESULT_MAX */
-    bool output_overflow;
+    Buf output;     /* standard output, at most RESULT_MAX */
+    bool output_cut;
     CgroupUsage usage;    /* when ended */
     Lines lines;          /* standard error */
     Notify *notify;       /* NULL: it cannot say anything of itself */
     char *result, *error; /* when ended: JSON texts or NULL */
+    char *note;           /* … what could not be kept of the result, or NULL */
     RunOutcome outcome;
     double delay;
     char *why;                   /* the error in plain words, or NULL */
@@ -76,7 +76,7 @@ typedef struct RunVerdict {
     bool timed_out;       /* found by somebody else than the worker's clock */
     const char *error;    /* of a failure: one line */
     const char *sqlstate; /* or NULL */
-    const char *result;   /* of RUN_COMPLETED: JSON that jsonb takes, result_len bytes */
+    const char *result;   /* of RUN_COMPLETED: JSON, result_len bytes */
     size_t result_len;
     const Lines *lines; /* standard error of what ran it: its tail goes with the error; or NULL */
     bool tasks_refused; /* … and that wanted more processes than TasksMax= */
@@ -120,6 +120,9 @@ void run_frozen(Run *run, bool frozen);
 /* For executors: the attempt is over. */
 void run_exited(Run *run, const RunExit *exit);
 void run_judged(Run *run, const RunVerdict *verdict);
+/* The database did not take what is to be written of it. A completed run stays that, without the result; any other has
+ * failed for good. */
+void run_refused(Run *run);
 /* For executors: bytes of standard output and standard error. */
 void run_output(Run *run, const char *data, size_t n);
 void run_error_output(Run *run, const char *data, size_t n);

@@ -88,7 +88,10 @@ void story_ended(const Run *run) {
     switch (run->outcome) {
     case RUN_COMPLETED:
     case RUN_SETTLED:
-        if (run->told)
+        if (run->note)
+            tell(run, LOG_WARNING, NULL, "Completed after %.3f s; its result is not as it was written: %s", seconds,
+                run->note);
+        else if (run->told)
             tell(run, LOG_INFO, NULL, "Completed after %.3f s", seconds);
         break;
     case RUN_FAILED:

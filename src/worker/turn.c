@@ -215,15 +215,9 @@ static void bisect(Worker *w, const char *message) {
     w->finish_limit = MAX(sent / 2, (size_t) 1);
     if (sent != 1)
         return;
-    _cleanup_(buf_done) Buf text = {};
-    buf_puts(&text, "{\"error\": \"result refused by the database\"}");
     const LogTask task = run_log_task(last);
     log_event(LOG_ERR, NULL, &task, "The database refused its result: %s", message);
-    (void) string_replace(&last->why, "result refused by the database");
-    last->result = (free(last->result), NULL);
-    free(last->error);
-    last->error = buf_error(&text) == 0 ? TAKE_PTR(text.data) : NULL;
-    last->outcome = RUN_FAILED;
+    run_refused(last);
 }
 
 static bool is_unproven(const Run *run) {

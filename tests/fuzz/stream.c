@@ -16,7 +16,6 @@ static void check_answer(const char *line, size_t len) {
     must(a.delay == -1 || (a.delay >= 0 && a.delay < 1e9));
     if (a.result.text) {
         must(a.result.text >= line && a.result.text + a.result.len <= line + len);
-        must(json_check_jsonb(a.result.text, a.result.len, NULL) == 0);
     }
     stream_answer_done(&a);
 }

@@ -80,7 +80,6 @@ def test_many_are_in_flight_and_no_more_than_concurrency(mill: Mill) -> None:
     ('{"raw": "[]\\n"}', "the co-process was ended: a line of it is no answer: it is no JSON object: []"),
     ('{"raw": "{}\\n"}', 'the co-process was ended: a line of it is no answer: it has no "task": {}'),
     ('{"raw": "\\n"}', "the co-process was ended: a line of it is no answer: it is no JSON object: "),
-    ('{"raw": "{\\"task\\": \\"ID\\", \\"result\\": \\"\\\\u0000\\"}\\n"}', "the co-process was ended: a line of it is no answer: "),
     ('{"flood": 2000000}', "the co-process was ended: a line of it is over 1048576 bytes"),
     ('"strays"', "the co-process was ended: it answered 100 times about tasks it does not have"),
     ('"close"', "the co-process was ended: it closed its standard input or output"),
@@ -94,6 +93,15 @@ def test_what_ends_it_is_told_and_the_next_one_goes_on(mill: Mill, how: str, err
     assert mill.ended(mill.submit("t", how), "FAILED")["error"].startswith(error)
     assert mill.ended(held, "FAILED")["error"].startswith(error)  # nobody knows whose fault it was
     assert pid_of(mill) != first and not alive(first)
+
+
+def test_an_answer_that_the_database_does_not_take_is_kept_as_text(mill: Mill) -> None:
+    stream(mill)
+    mill.start()
+    first = pid_of(mill)
+    task = mill.ended(mill.submit("t", '{"raw": "{\\"task\\": \\"ID\\", \\"result\\": \\"\\\\u0000\\"}\\n"}'))
+    assert task["result"] == '"\\u0000"' and task["result_note"].startswith("kept as text, since")
+    assert (task["attempt"], pid_of(mill)) == (1, first)
 
 
 def test_an_answer_twice_is_logged_and_does_no_harm(mill: Mill) -> None:
