@@ -320,6 +320,18 @@ int cgroup_state(int state_fd, bool *ret_populated, bool *ret_frozen) {
     return 0;
 }
 
+void cgroup_members(int fd, void (*found)(pid_t pid, void *userdata), void *userdata) {
+    int procs = openat(fd, "cgroup.procs", O_RDONLY | O_CLOEXEC), pid;
+    FILE *f = procs < 0 ? NULL : fdopen(procs, "r");
+
+    if (!f)
+        (void) close_fd(procs);
+    while (f && fscanf(f, "%d", &pid) == 1)
+        found(pid, userdata);
+    if (f)
+        (void) fclose(f);
+}
+
 void cgroup_usage(int fd, CgroupUsage *ret) {
     *ret = (CgroupUsage){
         .cpu_usec = file_number(fd, "cpu.stat", "usage_usec"),

@@ -75,5 +75,8 @@ int cgroup_kill(int fd);                /* everything in it, frozen or not */
 int cgroup_open_state(int fd);
 int cgroup_state(int state_fd, bool *ret_populated, bool *ret_frozen);
 
+/* Tells of each process in it; those in groups below it left out. */
+void cgroup_members(int fd, void (*found)(pid_t pid, void *userdata), void *userdata);
+
 void cgroup_usage(int fd, CgroupUsage *ret);
 int64_t cgroup_memory(int fd); /* bytes that it takes now; < 0: not known */

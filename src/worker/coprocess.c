@@ -419,6 +419,9 @@ static void on_ended(_unused_ Spawned *program, const SpawnEnd *told, void *user
     Coprocess *co = userdata;
     char why[600];
 
+    if (told->left)
+        log_warning(
+            "%s: the co-process ended and left processes behind, which are killed: %s", co->name, told->left);
     co->program = spawn_free(co->program);
     for (int i = 0; i < 64 && !*co->reason && read_chunk(co) > 0; i++)
         ; /* a pipe full of last answers */

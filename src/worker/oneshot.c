@@ -9,6 +9,7 @@
 #include "worker/payload.h"
 #include "worker/run.h"
 #include "worker/spawn.h"
+#include "worker/story.h"
 
 #define CHUNK 16384
 
@@ -132,6 +133,8 @@ static void on_ended(_unused_ Spawned *s, const SpawnEnd *end, void *userdata) {
     };
 
     pipes_drain(run);
+    if (end->left)
+        story_left(run, end->left);
     x->program = spawn_free(x->program); /* before anybody hears that it has ended */
     run_exited(run, &exit);
 }

@@ -20,6 +20,7 @@
 
 #define LOOK_FIRST_USEC (2 * USEC_PER_MSEC) /* at what gives no event, and twice as long each time … */
 #define LOOK_MAX_USEC   (100 * USEC_PER_MSEC)
+#define LEFT_NAMED      5  /* of the processes that a program left */
 #define FREE_LOOKS      50 /* … and at most so often when the program is given up */
 
 typedef enum Temperature { WARM, FREEZING, FROZEN } Temperature;
@@ -43,6 +44,8 @@ struct Spawned {
     Temperature temperature;
     bool ended; /* and the owner was told */
     SpawnEnd end;
+    Buf left; /* end.left */
+    unsigned n_left;
 };
 
 static CgroupTree tree = { .fd = -EBADF };
@@ -142,6 +145,9 @@ static void tell_end(Spawned *s) {
         end->usage.memory_peak = usage.memory_peak;
     end->usage.oom = usage.oom;
     end->usage.tasks_refused = usage.tasks_refused;
+    if (s->n_left > LEFT_NAMED)
+        buf_printf(&s->left, " and %u more", s->n_left - LEFT_NAMED);
+    end->left = buf_error(&s->left) < 0 ? NULL : s->left.data;
     s->ended = true;
     s->events.ended(s, end, s->userdata);
 }
@@ -151,6 +157,32 @@ static bool is_program(pid_t pid) {
         if (s->pid == pid)
             return true;
     return false;
+}
+
+static void on_left(pid_t pid, void *userdata) {
+    char path[32], name[32] = "";
+    Spawned *s = userdata;
+
+    (void) snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+    _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (pid == s->pid || fd < 0 || read(fd, name, sizeof(name) - 1) <= 0)
+        return;
+    name[strcspn(name, "\n")] = '\0';
+    if (s->n_left++ < LEFT_NAMED) {
+        buf_puts(&s->left, s->n_left > 1 ? ", " : "");
+        utf8_add(&s->left, name, strlen(name));
+        buf_printf(&s->left, " (%d)", pid);
+    }
+}
+
+/* It has ended by itself and is not yet reaped. Who stays is about to be killed, which its author may not expect. */
+static void name_left(Spawned *s) {
+    bool populated, frozen;
+
+    if (s->cgroup < 0)
+        tree_adopted(is_program, on_left, s);
+    else if (cgroup_state(s->state_fd, &populated, &frozen) < 0 || populated)
+        cgroup_members(s->cgroup, on_left, s);
 }
 
 /* The program is reaped. True: nothing that it started is left; else it was killed, and this is to be asked again. */
@@ -175,6 +207,8 @@ static int reap(Spawned *s, bool wait) {
         return -errno;
     if (si.si_pid == 0)
         return -EAGAIN;
+    if (si.si_code == CLD_EXITED)
+        name_left(s);
     (void) kill(-s->pid, SIGKILL); /* what stayed in its group */
     if (syscall(SYS_waitid, P_PIDFD, s->pidfd, &si, WEXITED, &usage) < 0)
         return -errno;
@@ -418,6 +452,7 @@ Spawned *spawn_free(Spawned *s) {
         (void) cgroup_remove(&tree, s->name);
     if (s->folder)
         folder_remove(s->event, s->folder);
+    buf_done(&s->left);
     free(s->folder);
     free(s->name);
     free(s);

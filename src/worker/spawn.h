@@ -31,6 +31,8 @@ typedef struct SpawnEnd {
     int start_error;  /* errno: it could not be executed; then code and status mean nothing */
     int code, status; /* CLD_EXITED and the exit status, or CLD_KILLED / CLD_DUMPED and the signal */
     CgroupUsage usage;
+    const char *
+        left; /* names of what it had left running, which was killed; NULL: nothing, or it was killed itself */
 } SpawnEnd;
 
 typedef struct SpawnEvents {

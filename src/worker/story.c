@@ -48,6 +48,10 @@ void story_stuck(const Run *run, int error) {
     tell(run, LOG_WARNING, NULL, "Cannot %s it: %s", run->pausing ? "thaw" : "freeze", strerror(-error));
 }
 
+void story_left(const Run *run, const char *names) {
+    tell(run, LOG_WARNING, NULL, "Its program ended and left processes behind, which are killed: %s", names);
+}
+
 void story_cancelled(const Run *run) {
     tell(run, LOG_NOTICE, NULL, "Cancelling it: somebody asked for that");
 }
@@ -89,8 +93,8 @@ void story_ended(const Run *run) {
     case RUN_COMPLETED:
     case RUN_SETTLED:
         if (run->note)
-            tell(run, LOG_WARNING, NULL, "Completed after %.3f s; its result is not as it was written: %s", seconds,
-                run->note);
+            tell(run, LOG_WARNING, NULL, "Completed after %.3f s; its result is not as it was written: %s",
+                seconds, run->note);
         else if (run->told)
             tell(run, LOG_INFO, NULL, "Completed after %.3f s", seconds);
         break;

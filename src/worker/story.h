@@ -12,6 +12,7 @@
 void story_began(Run *run);
 void story_frozen(const Run *run); /* or thawed, as run->frozen says */
 void story_stuck(const Run *run, int error);
+void story_left(const Run *run, const char *names); /* of what its program left running */
 void story_cancelled(const Run *run);
 /* What became of it, once that is in the database. */
 void story_ended(const Run *run);

@@ -146,17 +146,32 @@ void tree_kill(pid_t root) {
         (void) kill(p.list[i], SIGKILL);
 }
 
-/* One pass over the children of this process that are neither programs nor of its own session: kills them, and reaps those
- * that have ended. */
+/* A child of this process that is neither a program nor of its own session. */
+static bool is_adopted(pid_t pid, bool (*is_program)(pid_t pid), char *ret_state) {
+    pid_t session;
+
+    return !is_program(pid) && status_of(pid, ret_state, &session) && session != getsid(0);
+}
+
+void tree_adopted(bool (*is_program)(pid_t pid), void (*found)(pid_t pid, void *userdata), void *userdata) {
+    _cleanup_(pids_done) Pids p = {};
+    char state;
+
+    add_children(&p, getpid());
+    for (size_t i = 0; i < p.n; i++)
+        if (is_adopted(p.list[i], is_program, &state) && state != 'Z')
+            found(p.list[i], userdata);
+}
+
+/* One pass over them: kills them, and reaps those that have ended. */
 static void sweep(bool (*is_program)(pid_t pid), bool *ret_found, bool *ret_left) {
     _cleanup_(pids_done) Pids p = {};
 
     *ret_found = *ret_left = false;
     add_children(&p, getpid());
     for (size_t i = 0; i < p.n; i++) {
-        pid_t session;
         char state;
-        if (is_program(p.list[i]) || !status_of(p.list[i], &state, &session) || session == getsid(0))
+        if (!is_adopted(p.list[i], is_program, &state))
             continue;
         if (state != 'Z')
             tree_kill(p.list[i]);

@@ -23,3 +23,5 @@ void tree_kill(pid_t root);       /* SIGKILL, to those below it too */
  * not ended yet, ask again soon; 0: none is left.
  */
 int tree_sweep(bool (*is_program)(pid_t pid));
+/* Tells of each of them that has not ended. */
+void tree_adopted(bool (*is_program)(pid_t pid), void (*found)(pid_t pid, void *userdata), void *userdata);

@@ -202,11 +202,20 @@ def test_a_timeout_ends_the_whole_group(mill: Mill, of_task: bool) -> None:
     assert len(mill.runs()) == 2 and not any(alive(pid) for pid in mill.runs())
 
 
-def test_what_a_handler_leaves_behind_is_ended(mill: Mill) -> None:
-    mill.handler("t", "sleep 1000 >/dev/null 2>&1 & echo $! >>$J; echo done")
-    mill.start()
-    assert mill.ended(mill.submit("t"))["result"] == "done"
-    assert not alive(mill.runs()[0])
+@pytest.mark.parametrize("leave", [
+    "nohup sleep 1000 >/dev/null 2>&1 & echo $! >>$J",
+    "(setsid sh -c 'echo $$ >>'$J'; exec sleep 1000' >/dev/null 2>&1 &); until [ -s $J ]; do sleep 0.01; done",
+], ids=["nohup", "double fork"])
+def test_what_a_handler_leaves_behind_is_ended_and_named(held: Mill, leave: str) -> None:
+    held.handler("t", f"{leave}; until grep -q sleep /proc/$(cat $J)/comm; do sleep 0.01; done; echo done")
+    held.handler("killed", "sleep 1000 & kill -9 $$")
+    worker = held.start()
+    id = held.submit("t")
+    assert held.ended(id)["result"] == "done"
+    assert not alive(held.runs()[0])
+    worker.wait_log(f"left processes behind, which are killed: sleep ({held.runs()[0]})")
+    held.until(held.submit("killed"), "RETRYABLE")
+    assert worker.log.count("left processes behind") == 1  # whoever kills it expects that
 
 
 def test_one_bad_handler_file_does_not_hide_the_others(mill: Mill) -> None:
