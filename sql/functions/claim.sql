@@ -124,15 +124,27 @@ LANGUAGE sql STABLE AS $$
     LIMIT 1) t
 $$;
 
--- What the worker holds and does not know yet: the rest of a claim's answer, without the queue's lock.
+-- What the worker holds and does not know yet: the rest of a claim's answer, without the queue's lock. A payload of over
+-- 64 KiB is NULL: its worker fetches it when the task begins. Of one that is large as it is stored not even that is looked at.
 CREATE OR REPLACE FUNCTION pgmill.claimed_tasks(worker uuid, known uuid[])
 RETURNS TABLE (id uuid, claim_no bigint, queue text, name text, attempt int, max_attempts int, deferrals int,
                timeout float8, payload text, started boolean)
 LANGUAGE sql STABLE AS $$
   SELECT t.id, t.claim_no, t.queue, t.name, t.attempt, t.max_attempts, t.deferrals, extract(epoch FROM t.timeout)::float8,
-         t.payload::text, u.n <= h.started
+         CASE WHEN octet_length(p.text) <= 65536 THEN p.text END, u.n <= h.started
   FROM pgmill.heartbeats h CROSS JOIN LATERAL unnest(h.held) WITH ORDINALITY AS u (id, n)
   JOIN pgmill.tasks t ON t.id = u.id AND t.worker = h.worker AND t.state = 'running'
+  CROSS JOIN LATERAL (SELECT CASE WHEN pg_column_size(t.payload) <= 65536 THEN t.payload::text END AS text OFFSET 0) p
   WHERE h.worker = claimed_tasks.worker AND t.id <> ALL (known)
   ORDER BY u.n
+$$;
+
+-- A part of such a payload: at most so many characters behind the first `skip` of them, and the bytes of all of it.
+CREATE OR REPLACE FUNCTION pgmill.payload_part(worker uuid, task uuid, claim_no bigint, skip int, chars int)
+RETURNS TABLE (part text, bytes bigint)
+LANGUAGE sql STABLE AS $$
+  SELECT substr(p.text, skip + 1, chars), octet_length(p.text)
+  FROM pgmill.tasks t CROSS JOIN LATERAL (SELECT t.payload::text AS text OFFSET 0) p
+  WHERE t.id = payload_part.task AND t.claim_no = payload_part.claim_no AND t.worker = payload_part.worker
+    AND t.state = 'running'
 $$;

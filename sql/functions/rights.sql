@@ -19,10 +19,10 @@ LANGUAGE sql IMMUTABLE AS $$
     ('call', 'read operate api',        'read read_group list log queue_states show_queues show_workers show_stats metrics'),
     ('call', 'operate api',             'pause resume cancel retry put_queue pause_queue quiet'),
     ('call', 'worker',                  'register take_over attach leave serve drain sleep awake is_idle claim claimed_tasks '
-                                        'finish orders obey report'),
+                                        'payload_part finish orders obey report'),
     ('call', 'api worker',              'give_up rescue tidy'),
     ('call', 'read operate api worker', 'suspects'),
-    ('call', 'sql worker',              'is_own complete'),
+    ('call', 'sql worker',              'own_payload complete'),
     ('own',  'sql worker',              'perform'),
     ('own',  'worker',                  'listen'),
     ('own',  'read operate api',        'oldest_transaction_seconds total'),

@@ -3,11 +3,13 @@
 -- happen exactly once. A run that was given up may still be at work beside its successor, but it cannot commit.
 -- Errors: PM002 the task is no longer this worker's.
 
--- Is it this run that has the task? Looked at without a lock, so that others can cancel the task while it runs.
-CREATE OR REPLACE FUNCTION pgmill.is_own(worker uuid, task uuid, claim_no bigint) RETURNS boolean
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  SELECT EXISTS (SELECT FROM pgmill.tasks t WHERE t.id = is_own.task AND t.claim_no = is_own.claim_no
-                   AND t.worker = is_own.worker AND t.state = 'running')
+-- The payload of the task, if it is this run that has it; else NULL. Looked at without a lock, so that others can cancel the
+-- task while it runs.
+CREATE OR REPLACE FUNCTION pgmill.own_payload(worker uuid, task uuid, claim_no bigint) RETURNS jsonb
+LANGUAGE sql STABLE AS $$
+  SELECT t.payload FROM pgmill.tasks t
+  WHERE t.id = own_payload.task AND t.claim_no = own_payload.claim_no AND t.worker = own_payload.worker
+    AND t.state = 'running'
 $$;
 
 -- Completes the task in the caller's transaction, or fails it. answer: the one row of the statement as an object.
@@ -37,13 +39,14 @@ $$;
 
 -- statement: $1 is the payload, $2 the task's id; it answers with one row of one column. role: NULL for the session's.
 CREATE OR REPLACE FUNCTION pgmill.perform(
-  worker uuid, task uuid, claim_no bigint, statement text, role text, payload jsonb
+  worker uuid, task uuid, claim_no bigint, statement text, role text
 ) RETURNS void
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
+  payload jsonb := pgmill.own_payload(worker, task, claim_no);
   answer record;
 BEGIN
-  IF NOT pgmill.is_own(worker, task, claim_no) THEN
+  IF payload IS NULL THEN
     RAISE EXCEPTION 'the task is no longer this worker''s' USING ERRCODE = 'PM002';
   END IF;
   IF role IS NOT NULL THEN

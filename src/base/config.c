@@ -66,6 +66,8 @@ static const Key keys[] = {
     { "Worker", "PausedTasksHoldSlots", "paused-tasks-hold-slots", "PGMILL_PAUSED_TASKS_HOLD_SLOTS",
         KEY_BOOLEAN, FIELD(paused_hold), false, "no", "yes", "no", "BOOL",
         "whether no other task runs in place of a paused one" },
+    { "Worker", "PayloadMemory", "payload-memory", "PGMILL_PAYLOAD_MEMORY", KEY_SIZE, FIELD(payload_memory),
+        false, "1M", "1T", "64M", "SIZE", "what payloads over 64K take together, unless one is larger" },
     { "Worker", "TasksPath", "tasks", "PGMILL_TASKS", KEY_PATHS, FIELD(tasks), false, NULL, NULL,
         "/etc/pgmill/tasks.d:/usr/lib/pgmill/tasks.d", "DIRS",
         "folders of handler files; the first one wins" },

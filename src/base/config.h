@@ -25,6 +25,7 @@ typedef struct Config {
     uint64_t concurrency;             /* [Worker] Concurrency=; tasks at once */
     char **tasks;                     /* [Worker] TasksPath=; folders of handler files, the first one wins */
     uint64_t grace_usec;              /* [Worker] Grace=; silent for so long: tasks go to others */
+    uint64_t payload_memory;          /* [Worker] PayloadMemory=; bytes that large payloads may take */
     uint64_t paused_hold;             /* [Worker] PausedTasksHoldSlots=; a frozen task keeps its slot */
     uint64_t drain_usec;              /* [Worker] DrainSec=; how long running tasks may go on after SIGTERM */
     uint64_t idle_exit_usec;          /* [Worker] IdleExitSec=; nothing to do for so long: it ends */

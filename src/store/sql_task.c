@@ -13,7 +13,7 @@ int sql_task_perform(Db *db, const SqlTask *task, DbCallback callback, void *use
         .name = "sql_timeout", .sql = "SELECT set_config('statement_timeout', $1, true)", .params = 1
     };
     static const DbStatement statement = {
-        .name = "perform", .sql = "SELECT pgmill.perform($1, $2, $3, $4, $5, $6)", .params = 6
+        .name = "perform", .sql = "SELECT pgmill.perform($1, $2, $3, $4, $5)", .params = 5
     };
     uint64_t msec = (task->timeout_usec - 1) / USEC_PER_MSEC + 1;
     char worker[ID_TEXT_SIZE], id[ID_TEXT_SIZE], claim_no[24], timeout[24];
@@ -22,7 +22,7 @@ int sql_task_perform(Db *db, const SqlTask *task, DbCallback callback, void *use
         timeout, sizeof(timeout), "%ju", msec > TIMEOUT_MAX_MSEC ? (uintmax_t) 0 : (uintmax_t) msec);
     (void) snprintf(claim_no, sizeof(claim_no), "%jd", (intmax_t) task->claim_no);
     const char *params[] = { id_format(task->worker, worker), id_format(task->id, id), claim_no,
-        task->statement, task->role, task->payload };
+        task->statement, task->role };
     int r = db_send(db, &timeout_statement, (const char *[]){ timeout }, NULL, NULL);
     if (r >= 0)
         r = db_send(db, &statement, params, NULL, NULL);

@@ -11,7 +11,6 @@ typedef struct SqlTask {
     int64_t claim_no;
     const char *statement; /* the handler's */
     const char *role;      /* or NULL */
-    const char *payload;
     uint64_t timeout_usec; /* UINT64_MAX: none */
 } SqlTask;
 

@@ -118,6 +118,20 @@ int worker_claimed_tasks(Db *db, Id worker, const char *known, DbCallback callba
     return db_send(db, &statement, (const char *[]){ ID_TEXT(worker), known }, callback, userdata);
 }
 
+int worker_payload(Db *db, Id worker, Id task, int64_t claim_no, size_t skip, size_t chars,
+    DbCallback callback, void *userdata) {
+    static const DbStatement statement = { .name = "payload",
+        .sql = "SELECT part, bytes FROM pgmill.payload_part($1, $2, $3, $4, $5)",
+        .params = 5 };
+    char text[ID_TEXT_SIZE], number[3][24];
+
+    (void) snprintf(number[0], sizeof(number[0]), "%jd", (intmax_t) claim_no);
+    (void) snprintf(number[1], sizeof(number[1]), "%zu", skip);
+    (void) snprintf(number[2], sizeof(number[2]), "%zu", chars);
+    const char *params[] = { ID_TEXT(worker), id_format(task, text), number[0], number[1], number[2] };
+    return db_call(db, &statement, params, callback, userdata);
+}
+
 static void add_known(Buf *b, int64_t value) {
     value < 0 ? array_add(b, NULL) : array_addf(b, "%jd", (intmax_t) value);
 }

@@ -57,6 +57,11 @@ enum {
     CLAIMED_STARTED
 };
 
+/* Of a payload that did not come with the claim, at most `chars` characters behind the first `skip`. A group of its own. One
+ * row: the part, and the bytes of all of it; none: the task is no longer this worker's. */
+int worker_payload(Db *db, Id worker, Id task, int64_t claim_no, size_t skip, size_t chars,
+    DbCallback callback, void *userdata);
+
 /* How a run ended. */
 typedef enum RunOutcome {
     RUN_COMPLETED,

@@ -317,11 +317,12 @@ static int give_tasks(Coprocess *co) {
     while (r >= 0 && co->waiting && !outbox_full(&co->out) && (task = TAILQ_FIRST(co->waiting))) {
         _cleanup_(buf_done) Buf line = {};
         Run *run = task->run;
-        stream_write_task(&line, run->id_text, run->name, run->queue, run->attempt, run->payload);
-        r = outbox_put(&co->out, &line);
+        r = stream_write_task(&line, run->id_text, run->name, run->queue, run->attempt, &run->payload);
+        if (r >= 0)
+            r = outbox_put(&co->out, &line);
         if (r < 0)
             return r;
-        run->payload = (free(run->payload), NULL);
+        payload_done(&run->payload);
         TAILQ_REMOVE(task->list, task, entry);
         task->list = &co->given;
         task->co = co;

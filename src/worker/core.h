@@ -50,6 +50,11 @@ struct Worker {
     bool ahead;            /* some may wait for a slot */
     sd_event_source *start_source;
 
+    /* fetch.c */
+    bool fetching; /* a part of this one's payload is under way */
+    Id fetched_id;
+    int64_t fetched_no;
+
     /* room.c */
     unsigned *room; /* for each handler: how many more may be claimed; info.room */
     struct Places *places;
@@ -112,10 +117,14 @@ Run *runs_find(Worker *w, Id id, int64_t claim_no);
 Run *runs_add(Worker *w, const DbRows *rows, size_t row);
 void runs_remove(Worker *w, bool (*gone)(const Run *run)); /* and frees; NULL: all */
 void runs_start_claimed(Worker *w);                        /* their claims are proven */
+void runs_begin(Worker *w, Run *run);                      /* it has a slot, and its payload */
 void runs_want(Worker *w);        /* soon: a slot may be free for one that was read ahead */
 void runs_kill_all(Worker *w);    /* at once, back to the line unblamed */
 void runs_return_late(Worker *w); /* those read ahead in vain */
 void runs_return_idle(Worker *w); /* the same for those that stand still, or are about to, or wait to begin */
+
+/* ---- fetch.c ---- */
+void fetch_want(Worker *w); /* there may be a payload to fetch, or room for one */
 
 /* ---- room.c ---- */
 int room_init(Worker *w); /* after the handlers were read: -ENOMEM */

@@ -20,6 +20,7 @@ typedef struct RunExit {
 
 typedef struct Executor {
     const char *name;
+    bool reads_payload; /* by itself, from the database; else the run has it when it is started */
     /* The key that a handler of this mode must have and this one has not, or NULL. */
     const char *(*missing)(const Handler *handler);
     /* Begins the attempt. It ends by run_exited(), later and exactly once. Errors: negative errno, nothing runs. */

@@ -171,7 +171,7 @@ static int oneshot_start(Run *run, sd_event *event) {
     for (int i = 0; i < _PIPES; i++)
         x->fd[i] = -EBADF;
     run->execution = x;
-    _cleanup_(closep) int input = payload_file(run->payload);
+    _cleanup_(closep) int input = payload_file(&run->payload);
     int r = input < 0 ? input : pipes_open(x, ends);
     if (r >= 0)
         r = spawn(run, event, input, ends);

@@ -32,10 +32,10 @@ static void on_orders(_unused_ Db *db, const DbReply *reply, void *userdata) {
 
     for (size_t i = 0; reply->outcome == DB_OK && i < w->n_runs; i++) {
         Run *run = w->runs[i];
-        if (run->state != RUN_RUNNING && run->state != RUN_AHEAD)
+        if (run->state != RUN_RUNNING && !run_is_idle(run))
             continue;
         const Order order = order_of(run, reply->rows);
-        if (run->state == RUN_AHEAD) {
+        if (run_is_idle(run)) {
             if (order.cancel || order.pause)
                 run_return(run); /* the database does the rest */
             continue;

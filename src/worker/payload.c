@@ -35,13 +35,58 @@ static int file_seal(int fd) {
     return 0;
 }
 
-int payload_file(const char *text) {
-    _cleanup_(closep) int fd = file_new();
+void payload_done(Payload *p) {
+    free(p->text);
+    p->file = close_fd(p->file);
+    *p = (Payload){ .file = -EBADF, .whole = p->whole };
+}
 
-    if (fd < 0)
-        return fd;
-    int r = file_add(fd, text, strlen(text));
-    if (r >= 0)
-        r = file_seal(fd);
-    return r < 0 ? r : TAKE_FD(fd);
+static size_t count_chars(const char *text, size_t n) {
+    size_t count = 0;
+
+    for (size_t i = 0; i < n; i++)
+        count += ((unsigned char) text[i] & 0xc0) != 0x80;
+    return count;
+}
+
+void payload_add(Payload *p, const char *part, size_t n, bool last) {
+    if (p->file == -EBADF)
+        p->file = file_new();
+    int r = p->file < 0 ? p->file : file_add(p->file, part, n);
+    if (r >= 0 && last)
+        r = file_seal(p->file);
+    p->size += n;
+    p->chars += count_chars(part, n);
+    p->whole = last || r < 0;
+    if (r < 0) {
+        (void) close_fd(p->file);
+        p->file = r;
+    }
+}
+
+int payload_file(Payload *p) {
+    if (p->text) {
+        payload_add(p, p->text, strlen(p->text), true);
+        p->text = (free(p->text), NULL);
+    }
+    return TAKE_FD(p->file);
+}
+
+int payload_write(const Payload *p, Buf *b) {
+    if (p->text) {
+        buf_puts(b, p->text);
+        return buf_error(b);
+    }
+    if (p->file < 0)
+        return p->file;
+    char *space = buf_reserve(b, p->size);
+    for (size_t done = 0; space && done < p->size;) {
+        ssize_t n = pread(p->file, space + done, p->size - done, (off_t) done);
+        if (n <= 0 && errno != EINTR)
+            return n == 0 ? -EIO : -errno;
+        done += (size_t) MAX(n, 0);
+    }
+    if (space)
+        buf_grew(b, p->size);
+    return buf_error(b);
 }

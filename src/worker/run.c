@@ -22,6 +22,7 @@ int run_new(Run **ret, const DbRows *rows, size_t row) {
 
     if (!run)
         return -ENOMEM;
+    run->payload = payload_none();
     if (id_parse(db_value(rows, row, CLAIMED_ID), &run->id) < 0)
         return -EBADMSG;
     (void) id_format(run->id, run->id_text);
@@ -36,7 +37,7 @@ int run_new(Run **ret, const DbRows *rows, size_t row) {
     run->usage = (CgroupUsage){ .cpu_usec = -1, .memory_peak = -1 };
     if (string_replace(&run->queue, db_value(rows, row, CLAIMED_QUEUE)) < 0 ||
         string_replace(&run->name, db_value(rows, row, CLAIMED_NAME)) < 0 ||
-        string_replace(&run->payload, db_value(rows, row, CLAIMED_PAYLOAD)) < 0)
+        string_replace(&run->payload.text, db_value(rows, row, CLAIMED_PAYLOAD)) < 0)
         return -ENOMEM;
     *ret = TAKE_PTR(run);
     return 0;
@@ -54,7 +55,7 @@ Run *run_free(Run *run) {
     notify_free(run->notify);
     free(run->queue);
     free(run->name);
-    free(run->payload);
+    payload_done(&run->payload);
     free(run->result);
     free(run->error);
     free(run->note);
@@ -94,6 +95,7 @@ static uint64_t time_ran(const Run *run) {
 
 static void end(Run *run, RunOutcome outcome, double delay) {
     clock_stop(&run->clock);
+    payload_done(&run->payload);
     run->state = RUN_ENDED;
     run->took = time_ran(run);
     run->outcome = outcome;
@@ -306,7 +308,7 @@ void run_stop(Run *run, bool ask) {
 }
 
 void run_interrupt(Run *run) {
-    if (run->state == RUN_AHEAD)
+    if (run_is_idle(run))
         run_return(run);
     if (run->state != RUN_RUNNING)
         return;

@@ -11,12 +11,14 @@
 #include "worker/handler.h"
 #include "worker/lines.h"
 #include "worker/notify.h"
+#include "worker/payload.h"
 
 #define RUN_DESCRIPTORS 16 /* of one attempt at its start: pipes and the program's ends, what spawn.h needs */
 
 typedef enum RunState {
-    RUN_CLAIMED, /* in the database, but the claim is not proven: may not start */
-    RUN_AHEAD,   /* proven, and waits for a slot: ReadAhead= */
+    RUN_CLAIMED,  /* in the database, but the claim is not proven: may not start */
+    RUN_AHEAD,    /* proven, and waits for a slot: ReadAhead= */
+    RUN_FETCHING, /* has a slot, and waits for its payload */
     RUN_RUNNING,
     RUN_ENDED, /* what became of it waits to be written */
 } RunState;
@@ -26,13 +28,15 @@ struct Run {
     Id id;
     int64_t claim_no;
     char id_text[ID_TEXT_SIZE];
-    char *queue, *name, *payload;
+    char *queue, *name;
     unsigned attempt, max_attempts, deferrals;
     uint64_t timeout_usec; /* UINT64_MAX: none */
 
     /* this process only */
     RunState state;
-    Handler *handler; /* it began with; outlives a reload */
+    Payload payload;
+    size_t payload_size; /* of one that is fetched, once that is known */
+    Handler *handler;    /* it began with; outlives a reload */
     const Executor *executor;
     void *execution;  /* the executor's */
     sd_event *event;  /* the loop, not owned */
@@ -88,6 +92,11 @@ typedef struct RunVerdict {
 int run_new(Run **ret, const DbRows *rows, size_t row);
 Run *run_free(Run *run); /* returns NULL; a program that still runs is killed */
 void run_freep(Run **run);
+
+/* It has not begun: it may go back as if nothing had been. */
+static inline bool run_is_idle(const Run *run) {
+    return run->state == RUN_AHEAD || run->state == RUN_FETCHING;
+}
 
 /* Starts the attempt, or ends it at once when that fails: on_end comes either way, later, from the loop or now. */
 void run_start(Run *run, sd_event *event, Handler *handler);

@@ -30,6 +30,7 @@ static void on_run_end(Run *run, void *userdata) {
             w->queues[i].dry = false;
     }
     runs_want(w);
+    fetch_want(w);
     turn_want(w, w->narrow);
 }
 
@@ -88,9 +89,8 @@ void runs_kill_all(Worker *w) {
 void runs_return_idle(Worker *w) {
     for (size_t i = 0; i < w->n_runs; i++) {
         Run *run = w->runs[i];
-        if (run->state == RUN_AHEAD ||
-            (run->state == RUN_RUNNING &&
-                (run->pausing || (run->executor->waits && run->executor->waits(run)))))
+        if (run_is_idle(run) || (run->state == RUN_RUNNING &&
+                                    (run->pausing || (run->executor->waits && run->executor->waits(run)))))
             run_interrupt(run);
     }
 }
@@ -103,6 +103,25 @@ void runs_return_late(Worker *w) {
 }
 
 /* ---- beginning ---- */
+
+/* A reload, or a drain, may have taken its handler. */
+void runs_begin(Worker *w, Run *run) {
+    Handler *h = handlers_find(&w->handlers, run->name);
+
+    if (h)
+        run_start(run, w->event, h);
+    else
+        run_return(run);
+}
+
+static void start(Worker *w, Run *run, const Handler *h) {
+    if (run->payload.text || h->executor->reads_payload) {
+        runs_begin(w, run);
+        return;
+    }
+    run->state = RUN_FETCHING;
+    fetch_want(w);
+}
 
 /* What was claimed, the oldest first, while there are slots for it. A reload may have left some without a place here. */
 static int on_start(_unused_ sd_event_source *s, void *userdata) {
@@ -117,7 +136,7 @@ static int on_start(_unused_ sd_event_source *s, void *userdata) {
         Handler *h = handlers_find(&w->handlers, run->name);
         if (h && slots > 0 && room_take(w, run->name)) {
             slots--;
-            run_start(run, w->event, h);
+            start(w, run, h);
         } else if (h && h->read_ahead > 0)
             w->ahead = true;
         else
@@ -136,6 +155,7 @@ void runs_start_claimed(Worker *w) {
         }
     if (w->ahead)
         (void) on_start(NULL, w);
+    fetch_want(w);
 }
 
 void runs_want(Worker *w) {

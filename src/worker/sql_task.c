@@ -136,7 +136,6 @@ static void perform(Session *s) {
         .claim_no = run->claim_no,
         .statement = run->handler->sql,
         .role = run->handler->role,
-        .payload = run->payload,
         .timeout_usec = run->timeout_usec,
     };
     s->sent = true;
@@ -280,6 +279,7 @@ static const char *sql_missing(const Handler *h) {
 
 const Executor executor_sql = {
     .name = "sql",
+    .reads_payload = true,
     .missing = sql_missing,
     .start = sql_start,
     .stop = sql_stop,

@@ -107,15 +107,16 @@ static void write_member(Buf *b, const char *key, const char *text) {
     buf_puts(b, ", ");
 }
 
-void stream_write_task(
-    Buf *b, const char *id, const char *name, const char *queue, unsigned attempt, const char *payload) {
+int stream_write_task(
+    Buf *b, const char *id, const char *name, const char *queue, unsigned attempt, const Payload *payload) {
     buf_putc(b, '{');
     write_member(b, "task", id);
     write_member(b, "name", name);
     write_member(b, "queue", queue);
     buf_printf(b, "\"attempt\": %u, \"payload\": ", attempt);
-    buf_puts(b, payload);
+    int r = payload_write(payload, b);
     buf_puts(b, "}\n");
+    return r;
 }
 
 void stream_write_cancel(Buf *b, const char *id) {

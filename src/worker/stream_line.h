@@ -12,6 +12,7 @@
 #include "base/id.h"
 #include "base/json.h"
 #include "base/util.h"
+#include "worker/payload.h"
 
 #define STREAM_LINE_MAX ((size_t) 1024 * 1024) /* of an answer, without its newline */
 
@@ -27,7 +28,7 @@ typedef struct StreamAnswer {
 int stream_answer_parse(const char *line, size_t len, StreamAnswer *ret, const char **ret_why);
 void stream_answer_done(StreamAnswer *answer);
 
-/* payload: JSON on one line, as PostgreSQL prints it. */
-void stream_write_task(
-    Buf *b, const char *id, const char *name, const char *queue, unsigned attempt, const char *payload);
+/* payload: JSON on one line, as PostgreSQL prints it. Errors: those of payload_write(). */
+int stream_write_task(
+    Buf *b, const char *id, const char *name, const char *queue, unsigned attempt, const Payload *payload);
 void stream_write_cancel(Buf *b, const char *id);

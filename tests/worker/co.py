@@ -56,6 +56,8 @@ for line in sys.stdin:
         case {"eat": size}:
             eaten = bytearray(size)
             answer(id, me)
+        case {"length": text}:
+            answer(id, len(text))
         case {"ponder": seconds}:
             time.sleep(seconds)
             answer(id, None)

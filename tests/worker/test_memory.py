@@ -6,7 +6,9 @@ import fcntl
 import os
 import pathlib
 import re
+import signal
 import termios
+from typing import Any
 
 import pytest
 
@@ -22,9 +24,13 @@ SOME = 12 * MIB  # what may be kept, a backlog of a megabyte included, and what 
 FRUGAL = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=1:thread_local_quarantine_size_kb=64"}
 
 
-def resident(worker: Process) -> int:
+def resident(worker: Process, what: str = "VmRSS") -> int:
     status = pathlib.Path(f"/proc/{worker.popen.pid}/status").read_text()
-    return int(re.search(r"VmRSS:\s*(\d+) kB", status)[1]) * 1024
+    return int(re.search(rf"{what}:\s*(\d+) kB", status)[1]) * 1024
+
+
+def peak(worker: Process) -> int:
+    return resident(worker, "VmHWM")
 
 
 def waiting(pipe: int) -> int:
@@ -71,3 +77,70 @@ def test_a_co_process_that_always_has_more_to_read_keeps_none_of_it_here(mill: M
 
     before = swallow(300)
     assert swallow(2500) - before < SOME
+
+
+# ---- payloads that are too large to come with a claim ----
+
+
+def submit_large(mill: Mill, size: int, count: int = 1, name: str = "t") -> None:
+    mill.db.execute("SELECT count(pgmill.submit(%s, to_jsonb(repeat('x', %s)))) FROM generate_series(1, %s)", [name, size, count])
+
+
+def all_ended(mill: Mill, within: float = 120) -> list[Any]:
+    query = "SELECT count(*) FROM pgmill.task WHERE status NOT IN ('COMPLETED', 'FAILED', 'CANCELLED')"
+    eventually(lambda: mill.db.execute(query).fetchone() == (0,), within)
+    return [row[0] for row in mill.db.execute("SELECT coalesce(result, to_jsonb(error)) FROM pgmill.task ORDER BY id")]
+
+
+@pytest.mark.long
+def test_payloads_larger_than_the_budget_come_one_after_the_other(mill: Mill) -> None:
+    """Beside them small ones go on; and they are never in the worker's own memory."""
+    mill.handler("t", "echo start - $$ >>$J; wc -c; echo end - $$ >>$J")
+    mill.handler("small", "cat")
+    worker = mill.start("w", "--concurrency", "8", "--payload-memory", "1M", environment=FRUGAL)
+    mill.ended(mill.submit("small"))
+    before = resident(worker)
+    submit_large(mill, 30_000_000, 4)
+    while mill.db.execute("SELECT count(*) FROM pgmill.task WHERE name = 't' AND status <> 'COMPLETED'").fetchone() != (0,):
+        mill.ended(mill.submit("small"))
+    assert [result for result in all_ended(mill) if result] == [30_000_002] * 4
+    assert mill.overlaps() == 0
+    assert peak(worker) - before < 48 * MIB  # parts of 4 MiB, as the protocol and libpq have them
+
+
+def test_payloads_within_the_budget_are_here_together(mill: Mill) -> None:
+    mill.handler("t", "echo start >>$J; while [ $(grep -c start $J) -lt 3 ]; do sleep 0.05; done; wc -c")
+    mill.start()
+    submit_large(mill, 900_000, 3)
+    assert all_ended(mill) == [900_002] * 3
+
+
+def test_a_co_process_gets_a_large_payload_on_one_line(mill: Mill) -> None:
+    mill.conf("t", Mode="stream", Exec=f"/usr/bin/python3 {CO}")
+    mill.start("w", "--payload-memory", "1M")
+    mill.db.execute("SELECT pgmill.submit('t', jsonb_build_object('length', repeat('\u20ac', 3000000))) FROM generate_series(1, 2)")
+    assert all_ended(mill) == [3_000_000] * 2
+
+
+def test_a_statement_reads_its_payload_where_it_is(mill: Mill) -> None:
+    mill.conf("t", Mode="sql", Sql="SELECT length($1 #>> '{}')")
+    mill.start("w", "--payload-memory", "1M")
+    submit_large(mill, 20_000_000, 2)
+    assert all_ended(mill) == [20_000_000] * 2
+
+
+def test_a_task_that_waits_for_its_payload_is_cancelled_and_returned_at_once(mill: Mill) -> None:
+    mill.handler("t", "echo start >>$J; sleep 1000")
+    worker = mill.start("w", "--payload-memory", "1M")
+    submit_large(mill, 2_000_000, 3)
+    first, second, third = (row[0] for row in mill.db.execute("SELECT id FROM pgmill.task ORDER BY id"))
+    eventually(mill.runs)
+    for id in second, third:
+        mill.until(id, "RUNNING")
+    mill.db.execute("SELECT pgmill.cancel(%s)", [second])
+    mill.ended(second, "CANCELLED")
+    worker.signal(signal.SIGTERM)
+    assert mill.until(third, "AVAILABLE")["attempt"] == 0
+    worker.signal(signal.SIGTERM)
+    worker.wait()
+    assert len(mill.runs()) == 1
