@@ -30,6 +30,7 @@ int cli_failed(const char *verb, int r, char *error) {
         { -EIO, EX_SOFTWARE },
         { -EBADMSG, EX_DATAERR },
         { -EPROTONOSUPPORT, EX_CONFIG },
+        { -EBUSY, EX_TEMPFAIL },
     };
 
     log_event(LOG_ERR, r == -EPROTONOSUPPORT ? LOG_ID_SCHEMA_TOO_NEW : NULL, NULL, "Cannot %s: %s", verb,

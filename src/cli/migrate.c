@@ -14,6 +14,10 @@ static void on_step(const char *step) {
     (void) fflush(stdout);
 }
 
+static void on_waiting(const char *who) {
+    log_notice("Waiting for a lock that is held by %s", who);
+}
+
 static int migrate_run(int argc, char *argv[]) {
     _cleanup_(config_done) Config config = {};
     _cleanup_(db_freep) Db *db = NULL;
@@ -29,7 +33,7 @@ static int migrate_run(int argc, char *argv[]) {
     int status = cli_connect(&config, &db);
     if (status != EX_OK)
         return status;
-    r = schema_migrate(db, on_step, &error);
+    r = schema_migrate(db, &(const SchemaEvents){ .applied = on_step, .waiting = on_waiting }, &error);
     if (r < 0)
         return cli_failed("migrate", r, error);
     printf("schema %u %s\n", schema_version(), changed ? "is ready" : "was ready already");

@@ -82,7 +82,10 @@ static int failed(const char *what, int r, char *error, const char *remedy) {
     log_error(
         "Cannot %s: %s%s%s", what, error ? error : strerror(-r), remedy ? "; " : "", remedy ? remedy : "");
     free(error);
-    return r == -ENOTCONN ? EX_UNAVAILABLE : r == -EPROTONOSUPPORT ? EX_CONFIG : EX_SOFTWARE;
+    return r == -ENOTCONN          ? EX_UNAVAILABLE
+           : r == -EPROTONOSUPPORT ? EX_CONFIG
+           : r == -EBUSY           ? EX_TEMPFAIL
+                                   : EX_SOFTWARE;
 }
 
 static int open_url(const char *url, const char *remedy, Db **ret) {
@@ -253,6 +256,10 @@ static void on_step(const char *step) {
     setup_say("schema", "applied %s", step);
 }
 
+static void on_waiting(const char *who) {
+    setup_say("schema", "waiting for a lock that is held by %s", who);
+}
+
 static int make_schema(Db *db, const Setup *s) {
     unsigned version;
     char *error = NULL;
@@ -267,10 +274,11 @@ static int make_schema(Db *db, const Setup *s) {
             setup_say("schema", "%u would become %u", version, schema_version());
         return EX_OK;
     }
-    r = schema_migrate(db, on_step, &error);
+    r = schema_migrate(db, &(const SchemaEvents){ .applied = on_step, .waiting = on_waiting }, &error);
     if (r < 0)
         return failed("make the schema", r, error,
-            "the role needs the privilege to create a schema: GRANT CREATE ON DATABASE … TO …");
+            r == -EBUSY ? NULL
+                        : "the role needs the privilege to create a schema: GRANT CREATE ON DATABASE … TO …");
     setup_say("schema", "%u is ready", schema_version());
     return EX_OK;
 }

@@ -326,10 +326,11 @@ int db_script(Db *db, const char *sql, char **ret_error) {
     PGresult *res = PQexec(db->conn, sql);
     ExecStatusType status = PQresultStatus(res);
     bool ok = status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK;
+    bool busy = !ok && streq(db_error_field(res, PG_DIAG_SQLSTATE), "55P03");
     if (!ok)
         *ret_error = db_one_line(PQerrorMessage(db->conn));
     PQclear(res);
     if (PQsetnonblocking(db->conn, 1) != 0 || !PQenterPipelineMode(db->conn))
         db_reconnect(db, "cannot enter pipeline mode");
-    return ok ? 0 : -EIO;
+    return ok ? 0 : busy ? -EBUSY : -EIO;
 }

@@ -116,7 +116,8 @@ int db_open_as_service(Db **ret, const char *conninfo, const char *name, char **
 /* The rows are the caller's: db_rows_free(). ret_rows and ret_outcome may be NULL. */
 int db_query(Db *db, const DbStatement *statement, const char *const params[], DbRows **ret_rows,
     DbOutcome *ret_outcome, char **ret_error);
-/* A script of several statements without parameters, one transaction. Blocks; nothing may be under way. */
+/* A script of several statements without parameters, one transaction unless it says otherwise. Blocks; nothing may be under
+ * way. -EBUSY: a lock was not to be had within lock_timeout. */
 int db_script(Db *db, const char *sql, char **ret_error);
 
 sd_event *db_event(Db *db);

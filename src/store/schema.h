@@ -16,12 +16,20 @@ int schema_version_of(const DbReply *reply);
 /* For client verbs: waits for the version, 0 when there is no schema yet. Errors as db_query(). */
 int schema_read(Db *db, unsigned *ret_version, char **ret_error);
 
+/* What is told while it goes on. */
+typedef struct SchemaEvents {
+    void (*applied)(
+        const char *step); /* "0001-tables", "functions", "rights"; not at all when there was nothing to do */
+    void (*waiting)(const char *who); /* who holds a lock, before each pause */
+} SchemaEvents;
+
 /*
- * Brings the database of a db_open() connection to schema_version(). progress is called with each step done
- * ("applied 0001-tables") and not at all when there was nothing to do. Ten at once do it once: an advisory lock.
- * -EPROTONOSUPPORT the database is newer than this executable; -EIO; *ret_error is a line to print.
+ * Brings the database of a db_open() connection to schema_version(). Ten at once do it once: an advisory lock. What is
+ * installed as it should be is not touched. No lock is waited for longer than half a second at a time, with pauses in
+ * between, for some minutes. -EPROTONOSUPPORT the database is newer than this executable; -EBUSY a lock was not to be had;
+ * -EIO; *ret_error is a line to print.
  */
-int schema_migrate(Db *db, void (*progress)(const char *step), char **ret_error);
+int schema_migrate(Db *db, const SchemaEvents *events, char **ret_error);
 
 /* Makes the groups of roles that rights are given to, if who is connected may; schema_migrate() does it, too. Errors as
  * db_script(). */

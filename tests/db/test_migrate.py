@@ -120,3 +120,55 @@ def test_an_interrupted_migration_leaves_nothing(pgmill: str, empty: str) -> Non
         assert contents(empty) == ["schema"]
         db.execute("DROP EVENT TRIGGER dawdle")
     assert migrate(pgmill, empty) == READY
+
+
+# ---- beside those who work ----
+
+
+def versions(db: psycopg.Connection) -> dict[str, str]:
+    """Of each function and view: which transaction wrote its row."""
+    return dict(db.execute("SELECT oid::regprocedure::text, xmin::text FROM pg_proc WHERE pronamespace = 'pgmill'::regnamespace"
+                           " UNION ALL SELECT oid::regclass::text, xmin::text FROM pg_class"
+                           " WHERE relnamespace = 'pgmill'::regnamespace AND relkind = 'v'").fetchall())
+
+
+@pytest.mark.parametrize("change", [
+    "CREATE OR REPLACE FUNCTION pgmill.lock_class(kind text) RETURNS int LANGUAGE sql AS 'SELECT 0'",
+    "UPDATE pgmill.schema SET functions = regexp_replace(functions, '^[0-9a-f]+', 'x')",
+])
+def test_what_has_not_changed_is_not_replaced(pgmill: str, database: str, change: str) -> None:
+    with psycopg.connect(database, autocommit=True) as db, psycopg.connect(database) as reader:
+        reader.execute("TABLE pgmill.task")  # a lock on the views would wait for this
+        db.execute(change)
+        before = versions(db)
+        assert migrate(pgmill, database) == ["applied functions", READY[-1]]
+        assert len(before.items() ^ versions(db).items()) == 2  # one, before and after
+    assert migrate(pgmill, database) == NOTHING_TO_DO
+
+
+@pytest.mark.parametrize("drop", ["VIEW pgmill.tally", "FUNCTION pgmill.rfc3339"])
+def test_what_was_dropped_comes_back(pgmill: str, database: str, drop: str) -> None:
+    with psycopg.connect(database, autocommit=True) as db:
+        before = sorted(contents(database))
+        db.execute(f"DROP {drop} CASCADE")
+        migrate(pgmill, database)
+        assert sorted(contents(database)) == before
+
+
+@pytest.mark.long
+def test_nobody_waits_behind_a_migration_that_waits(pgmill: str, database: str) -> None:
+    with psycopg.connect(database, application_name="report") as reader, psycopg.connect(database, autocommit=True) as db:
+        db.execute("UPDATE pgmill.schema SET functions = 'of another release'")
+        reader.execute("TABLE pgmill.task")
+        process = start(pgmill, database)
+        query = "SELECT true FROM pg_stat_activity WHERE application_name = 'pgmill' AND wait_event_type = 'Lock'"
+        eventually(lambda: db.execute(query).fetchone())
+        db.execute("SET statement_timeout = '20s'")  # it would wait until the reader ends
+        for _ in range(10):
+            db.execute("TABLE pgmill.task")
+            db.execute("SELECT pgmill.submit('t')")
+        assert process.stderr and process.poll() is None
+        assert f"process {reader.info.backend_pid} of role postgres (report), idle in transaction" in process.stderr.readline()
+        reader.rollback()
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output.splitlines()) == (0, ["applied functions", READY[-1]]), errors
