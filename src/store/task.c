@@ -442,9 +442,10 @@ int task_read(Db *db, Id id, DbRows **ret, char **ret_error) {
 int task_list(Db *db, const TaskFilter *filter, DbRows **ret, char **ret_error) {
     static const DbStatement statement = {
         .name = "list",
-        .sql = "SELECT " TASK_COLUMNS " FROM pgmill.task "
-               "WHERE ($1::text IS NULL OR status = $1) AND ($2::text IS NULL OR queue = $2) "
-               "AND ($3::text IS NULL OR name = $3) ORDER BY id DESC LIMIT $4::int",
+        .sql = "SELECT " TASK_COLUMNS
+               " FROM pgmill.list(string_to_array($1, ','), $2, $3, NULL, NULL, NULL, NULL, NULL, $4, "
+               "'1 day') l (next, task) CROSS JOIN LATERAL (SELECT * FROM pgmill.task t WHERE t.id = l.task "
+               "LIMIT 1) t ORDER BY id DESC",
         .params = 4,
     };
     char limit[16];
