@@ -15,6 +15,7 @@ import pytest
 from support.api import Client
 from support.cluster import Cluster
 from support.process import Process, adopt_orphans, eventually, orphans
+from support.proxy import Proxy
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -98,6 +99,20 @@ def run(pgmill: str, folder: pathlib.Path) -> Iterator[Callable[..., Process]]:
             eventually(lambda: not orphans(), within=5)
         finally:
             assert not (left := orphans(end=True)), f"left behind: {left}"
+
+
+@pytest.fixture
+def wires() -> Iterator[Callable[[str], Proxy]]:
+    """wires(url).url leads to the database through a wire that the test can hold, cut or mute."""
+    wires: list[Proxy] = []
+
+    def wire(url: str) -> Proxy:
+        wires.append(Proxy(url))
+        return wires[-1]
+
+    yield wire
+    for each in wires:
+        each.close()
 
 
 class Api:

@@ -7,6 +7,7 @@
 
 #include <sys/epoll.h>
 
+#include "base/time.h"
 #include "base/util.h"
 #include "store/db_parts.h"
 
@@ -106,6 +107,12 @@ DbRows *db_take_rows(Db *db) {
     return (DbRows *) TAKE_PTR(db->kept);
 }
 
+static bool is_last(const PGresult *res) {
+    const char *severity = db_error_field(res, PG_DIAG_SEVERITY_NONLOCALIZED);
+
+    return streq(severity, "FATAL") || streq(severity, "PANIC");
+}
+
 static void result_arrived(Db *db, PGresult *res) {
     Pending *p = pending_at(db, 0);
 
@@ -125,6 +132,8 @@ void db_dispatch_answers(Db *db) {
 
     while (db->up && db->pending_count > 0 && !PQisBusy(db->conn)) {
         PGresult *res = PQgetResult(db->conn);
+        if (res && is_last(res))
+            db_last_words(db, db_error_text(res));
         if (res && PQstatus(db->conn) == CONNECTION_BAD) {
             PQclear(res);
             return; /* db_on_io() sees the connection's end */
@@ -152,8 +161,14 @@ static void dispatch_notifications(Db *db) {
 void db_on_notice(void *userdata, const PGresult *res) {
     Db *db = userdata;
 
-    if (streq(db_error_field(res, PG_DIAG_SEVERITY_NONLOCALIZED), "WARNING"))
+    if (is_last(res)) /* of a session in which nothing was asked */
+        db_last_words(db, db_error_text(res));
+    else if (db_is_doubt(res))
         db->warned = true;
+    else if (streq(db_error_field(res, PG_DIAG_SEVERITY_NONLOCALIZED), "WARNING") && db->events->warned) {
+        _cleanup_(freep) char *message = db_error_text(res);
+        db->events->warned(db, message ? message : "", db->userdata);
+    }
 }
 
 static int flush(Db *db) {
@@ -175,20 +190,29 @@ void db_abandon_pending(Db *db, const char *reason) {
     }
 }
 
+/* libpq goes on adding to its message once the socket is gone: what it says first is the reason. */
+static bool hear(Db *db) {
+    if (PQconsumeInput(db->conn) != 1) {
+        if (!db->last_words)
+            db_last_words(db, db_one_line(PQerrorMessage(db->conn)));
+        return false;
+    }
+    db->heard = time_now_boottime();
+    return true;
+}
+
 int db_on_io(_unused_ sd_event_source *s, _unused_ int fd, uint32_t revents, void *userdata) {
     Db *db = userdata;
     bool alive = true;
 
     if (revents & (EPOLLIN | EPOLLHUP | EPOLLERR))
-        alive = PQconsumeInput(db->conn) == 1;
+        alive = hear(db);
     db_dispatch_answers(db); /* what arrived before the end is still true */
     dispatch_notifications(db);
     if (!db->up)
         return 0;
-    if (!alive || PQstatus(db->conn) == CONNECTION_BAD || flush(db) < 0) {
-        _cleanup_(freep) char *reason = db_one_line(PQerrorMessage(db->conn));
-        db_connection_lost(db, reason && *reason ? reason : "the connection was closed");
-    }
+    if (!alive || PQstatus(db->conn) == CONNECTION_BAD || flush(db) < 0)
+        db_connection_broken(db);
     return 0;
 }
 
@@ -246,6 +270,10 @@ sd_event *db_event(Db *db) {
     return db->event;
 }
 
+void db_patience(Db *db, uint64_t usec) {
+    db->patience = usec;
+}
+
 void db_reconnect(Db *db, const char *reason) {
     if (db->conn)
         db_connection_lost(db, reason);
@@ -265,6 +293,7 @@ static bool is_prepared(const Db *db, const DbStatement *statement) {
  * and what was queued of a group cannot be taken back; so the session ends, from the loop.
  */
 static int send_failed(Db *db) {
+    db->broken = true;
     (void) db_timer_set(db, 0);
     return PQstatus(db->conn) == CONNECTION_BAD ? -ENOTCONN : -ENOMEM;
 }
@@ -296,6 +325,13 @@ int db_send(
             .kind = PENDING_STATEMENT, .statement = statement, .callback = callback, .userdata = userdata });
 }
 
+/* From here on an answer is awaited. The timer is left running by later ones, and looks again at its end. */
+static void await(Db *db) {
+    db->heard = time_now_boottime();
+    if (db->patience > 0 && !db->broken && sd_event_source_get_enabled(db->timer, NULL) == 0)
+        (void) db_timer_set(db, db->patience);
+}
+
 int db_sync(Db *db, DbCallback callback, void *userdata) {
     if (!db->up)
         return -ENOTCONN;
@@ -305,7 +341,8 @@ int db_sync(Db *db, DbCallback callback, void *userdata) {
     if (!PQpipelineSync(db->conn))
         return send_failed(db);
     pending_push(db, (Pending){ .kind = PENDING_SYNC, .callback = callback, .userdata = userdata });
-    db->groups++;
+    if (db->groups++ == 0)
+        await(db);
     if (flush(db) < 0)
         (void) send_failed(db); /* the callback is told */
     return 0;

@@ -35,7 +35,7 @@ typedef struct DbReply {
     const char *message;    /* one line for a log or a problem, "" when DB_OK */
     const char *constraint; /* name of the violated domain, constraint or column; "" if none */
     const DbRows *rows;     /* of a statement that is DB_OK, else NULL */
-    bool warned; /* of a group: the server sent a WARNING (a wait for replication was cut short …) */
+    bool warned;            /* of a group: the server says that its commit may not have been replicated */
 } DbReply;
 /* All of it is valid during the callback only. */
 
@@ -56,6 +56,8 @@ typedef struct DbEvents {
      * one line. A new try follows by itself, after 100 ms growing to 2 s, jittered. */
     void (*lost)(Db *db, const char *error, void *userdata);
     void (*notified)(Db *db, const char *channel, const char *payload, void *userdata);
+    /* The server sent a WARNING that puts no commit in doubt. One line; from inside libpq: log it, and no more. */
+    void (*warned)(Db *db, const char *message, void *userdata);
 } DbEvents; /* each may be NULL */
 
 /*
@@ -67,6 +69,10 @@ int db_new(Db **ret, sd_event *event, const char *conninfo, const char *name, co
     void *userdata, char **ret_error);
 Db *db_free(Db *db); /* returns NULL; pending callbacks are told DB_LOST */
 void db_freep(Db **db);
+
+/* How long the server may be silent, in microseconds, while an answer or a connection is awaited; then the session is
+ * lost. From the next group or attempt on. 0, as at first: answers are awaited without end, connections for 10 s. */
+void db_patience(Db *db, uint64_t usec);
 
 /* What a connection string or URI says about a keyword such as "host"; NULL when it is silent. Errors as above. */
 int db_conninfo_get(const char *conninfo, const char *keyword, char **ret, char **ret_error);

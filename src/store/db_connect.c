@@ -4,8 +4,10 @@
  */
 #include <fcntl.h>
 #include <openssl/ssl.h>
+#include <poll.h>
 #include <sys/epoll.h>
 
+#include "base/time.h"
 #include "base/util.h"
 #include "store/db_parts.h"
 
@@ -15,16 +17,42 @@
 
 static int connect_start(Db *db);
 
+static uint64_t connect_limit(const Db *db) {
+    return db->patience > 0 ? MIN(db->patience, CONNECT_LIMIT_USEC) : CONNECT_LIMIT_USEC;
+}
+
+static void silent(Db *db, const char *what, uint64_t usec) {
+    _cleanup_(freep) char *reason = NULL;
+    char span[TIME_SPAN_SIZE];
+
+    (void) string_printf(&reason, "%s within %s", what, time_format_span(usec, span));
+    db_connection_lost(db, reason ? reason : "out of memory");
+}
+
+/* Sending failed; or an answer may be overdue. A process that stood still itself reads first what came meanwhile. */
+static void session_look(Db *db) {
+    struct pollfd input = { .fd = PQsocket(db->conn), .events = POLLIN };
+    const uint64_t quiet = time_now_boottime() - db->heard;
+
+    if (db->broken) {
+        db_dispatch_answers(db); /* what arrived before the end is still true */
+        if (db->up)
+            db_connection_broken(db);
+    } else if (db->groups > 0 && quiet < db->patience)
+        (void) db_timer_set(db, db->patience - quiet);
+    else if (db->groups > 0 && poll(&input, 1, 0) > 0)
+        (void) db_timer_set(db, 0);
+    else if (db->groups > 0)
+        silent(db, "no answer of the server", db->patience);
+}
+
 static int on_timer(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
     Db *db = userdata;
 
-    if (db->up) { /* send_failed() */
-        _cleanup_(freep) char *reason = db_one_line(PQerrorMessage(db->conn));
-        db_dispatch_answers(db); /* what arrived before the end is still true */
-        if (db->up)
-            db_connection_lost(db, reason && *reason ? reason : "out of memory");
-    } else if (db->conn)
-        db_connection_lost(db, "no answer to the connection attempt within 10 s");
+    if (db->up)
+        session_look(db);
+    else if (db->conn)
+        silent(db, "no answer to the connection attempt", connect_limit(db));
     else if (connect_start(db) < 0)
         db_connection_lost(db, "out of memory");
     return 0;
@@ -42,7 +70,8 @@ int db_timer_set(Db *db, uint64_t usec) {
 }
 
 void db_disconnect(Db *db) {
-    db->up = false;
+    db->up = db->broken = false;
+    db->last_words = (free(db->last_words), NULL);
     db->resolve = resolve_free(db->resolve);
     db_hosts_done(&db->hosts);
     db->io = sd_event_source_disable_unref(db->io);
@@ -64,6 +93,19 @@ void db_connection_lost(Db *db, const char *reason) {
     db_abandon_pending(db, reason);
     if (db->events->lost)
         db->events->lost(db, reason, db->userdata);
+}
+
+void db_last_words(Db *db, char *words) {
+    free(db->last_words);
+    db->last_words = words;
+}
+
+void db_connection_broken(Db *db) {
+    _cleanup_(freep) char *reason = TAKE_PTR(db->last_words);
+
+    if (!reason)
+        reason = db_one_line(PQerrorMessage(db->conn));
+    db_connection_lost(db, reason && *reason ? reason : "the connection was closed");
 }
 
 static void connection_up(Db *db) {
@@ -113,8 +155,7 @@ static int on_connecting(
         }
     } else if (poll != PGRES_POLLING_FAILED && connecting_watch(db, poll) >= 0)
         return 0;
-    _cleanup_(freep) char *reason = db_one_line(PQerrorMessage(db->conn));
-    db_connection_lost(db, reason ? reason : "out of memory");
+    db_connection_broken(db);
     return 0;
 }
 
@@ -129,12 +170,11 @@ static int connect_to(Db *db, const DbAddresses *a) {
     db->conn = PQconnectStartParams(keywords, values, 1);
     if (!db->conn)
         return -ENOMEM;
-    int r = db_timer_set(db, CONNECT_LIMIT_USEC);
+    int r = db_timer_set(db, connect_limit(db));
     if (r < 0)
         return r;
     if (PQstatus(db->conn) == CONNECTION_BAD) {
-        _cleanup_(freep) char *reason = db_one_line(PQerrorMessage(db->conn));
-        db_connection_lost(db, reason ? reason : "out of memory");
+        db_connection_broken(db);
         return 0;
     }
     return connecting_watch(db, PGRES_POLLING_WRITING);

@@ -30,8 +30,11 @@ struct Db {
     Resolve *resolve;
     DbHosts hosts; /* being resolved */
     PGconn *conn;
-    bool up, dispatching;
+    bool up, broken; /* broken: libpq refused to send; the session ends with the loop's next turn */
     unsigned tries;
+    uint64_t patience,
+        heard; /* heard: CLOCK_BOOTTIME of the last sign of the server, or of the first question since */
+    char *last_words; /* why the session ends, from who knows best */
     char *conninfo, *name;
     const DbEvents *events;
     void *userdata;
@@ -58,10 +61,11 @@ void db_abandon_pending(Db *db, const char *reason);
 
 void db_libraries_init(void);
 int db_conninfo_check(const char *conninfo, char **ret_error);
-int db_timer_set(
-    Db *db, uint64_t usec); /* the next try, or the end of a session that cannot be used any more */
+int db_timer_set(Db *db, uint64_t usec); /* the next try, or look whether the session can still be used */
 void db_disconnect(Db *db);
+void db_last_words(Db *db, char *words);             /* takes them; NULL: no memory */
 void db_connection_lost(Db *db, const char *reason); /* tells all who wait, and tries again later */
+void db_connection_broken(Db *db);                   /* the same; the server or libpq has said why */
 
 /* ---- db_settings.c ---- */
 

@@ -4,6 +4,7 @@
  */
 #include "store/db_reply.h"
 
+#include <ctype.h>
 #include <stdio.h>
 
 #include "base/util.h"
@@ -80,11 +81,15 @@ char *db_one_line(const char *message) {
 
     if (!line)
         return NULL;
-    size_t n = strlen(line);
-    while (n > 0 && line[n - 1] == '\n')
-        line[--n] = '\0';
-    for (char *p = line; (p = strchr(p, '\n'));)
-        *p = ' ';
+    char *end = line;
+    for (const char *p = line; *p; p++) {
+        const bool space = isspace((unsigned char) *p);
+        if (!space || (end > line && end[-1] != ' '))
+            *end++ = space ? ' ' : *p;
+    }
+    while (end > line && end[-1] == ' ')
+        end--;
+    *end = '\0';
     return line;
 }
 
@@ -99,11 +104,28 @@ const char *db_error_field(const PGresult *res, int field) {
     return s ? s : "";
 }
 
+char *db_error_text(const PGresult *res) {
+    const char *detail = db_error_field(res, PG_DIAG_MESSAGE_DETAIL);
+    _cleanup_(freep) char *text = NULL;
+
+    if (string_printf(
+            &text, "%s%s%s", db_error_field(res, PG_DIAG_MESSAGE_PRIMARY), *detail ? ": " : "", detail) < 0)
+        return NULL;
+    return db_one_line(text);
+}
+
+/* SyncRepWaitForLSN() of the server. One that does not say where its warning is from is not trusted. */
+bool db_is_doubt(const PGresult *res) {
+    const char *sqlstate = db_error_field(res, PG_DIAG_SQLSTATE),
+               *file = db_error_field(res, PG_DIAG_SOURCE_FILE);
+
+    return streq(db_error_field(res, PG_DIAG_SEVERITY_NONLOCALIZED), "WARNING") &&
+           (streq(sqlstate, "01000") || streq(sqlstate, "57P01")) && (!*file || streq(file, "syncrep.c"));
+}
+
 void db_error_set(DbError *e, const PGresult *res) {
     static const int culprits[] = { PG_DIAG_DATATYPE_NAME, PG_DIAG_CONSTRAINT_NAME, PG_DIAG_COLUMN_NAME };
-    const char *culprit = "", *detail = db_error_field(res, PG_DIAG_MESSAGE_DETAIL);
-    const char *sqlstate = db_error_field(res, PG_DIAG_SQLSTATE);
-    char *message;
+    const char *culprit = "", *sqlstate = db_error_field(res, PG_DIAG_SQLSTATE);
 
     db_error_done(e);
     for (size_t i = 0; i < ELEMENTS(culprits) && !*culprit; i++)
@@ -111,11 +133,7 @@ void db_error_set(DbError *e, const PGresult *res) {
     e->outcome = outcome_of(sqlstate);
     (void) snprintf(e->sqlstate, sizeof(e->sqlstate), "%s", sqlstate);
     e->constraint = strdup(culprit);
-    if (string_printf(&message, "%s%s%s", db_error_field(res, PG_DIAG_MESSAGE_PRIMARY), *detail ? ": " : "",
-            detail) < 0)
-        return;
-    e->message = db_one_line(message);
-    free(message);
+    e->message = db_error_text(res);
 }
 
 DbReply db_error_reply(const DbError *e) {

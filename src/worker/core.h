@@ -41,6 +41,7 @@ struct Worker {
     bool session;    /* attached and reconciled: turns may go */
     bool said_ready, said_waiting;
     char *database_why;           /* there is no session; NULL: nobody knows yet */
+    uint64_t warned_at;           /* CLOCK_BOOTTIME of the last warning of the database that was logged */
     sd_event_source *retry_timer; /* of a session that could not be made; the fence's is in turn.c */
 
     /* runs.c */

@@ -13,6 +13,8 @@
 #include "store/schema.h"
 #include "worker/core.h"
 
+#define WARNED_USEC (60 * USEC_PER_SEC)
+
 static void step_schema(Worker *w);
 static void step_session(Worker *w);
 static void step_lock(Worker *w);
@@ -209,7 +211,7 @@ static void on_lost(_unused_ Db *db, const char *error, void *userdata) {
     w->retry_timer = sd_event_source_disable_unref(w->retry_timer);
     rescuer_reset(w->rescuer);
     turn_session_lost(w);
-    if (!w->said_waiting)
+    if (!w->said_waiting || !w->database_why || !streq(w->database_why, error))
         log_event(LOG_WARNING, LOG_ID_DATABASE_LOST, NULL, "Waiting for the database: %s", error);
     w->said_waiting = true;
     (void) string_replace(&w->database_why, error);
@@ -223,8 +225,21 @@ static void on_notified(_unused_ Db *db, _unused_ const char *channel, const cha
         turn_notified(userdata);
 }
 
+/* One that comes with each commit is said once a minute. */
+static void on_warned(_unused_ Db *db, const char *message, void *userdata) {
+    Worker *w = userdata;
+    const uint64_t now = time_now_boottime();
+
+    if (w->warned_at > 0 && now - w->warned_at < WARNED_USEC)
+        return;
+    w->warned_at = now;
+    log_warning("The database warns: %s", message);
+}
+
 int session_open(Worker *w) {
-    static const DbEvents events = { .connected = on_connected, .lost = on_lost, .notified = on_notified };
+    static const DbEvents events = {
+        .connected = on_connected, .lost = on_lost, .notified = on_notified, .warned = on_warned
+    };
     _cleanup_(freep) char *name = NULL, *error = NULL;
 
     if (string_printf(&name, "pgmill-worker@%s", w->info.instance) < 0)
@@ -234,7 +249,10 @@ int session_open(Worker *w) {
         log_error("The database's URL cannot be read: %s", error ? error : "");
         return -EBADMSG;
     }
-    return r < 0 ? r : rescuer_new(&w->rescuer, w->event, w->db);
+    if (r < 0)
+        return r;
+    db_patience(w->db, w->info.grace_usec / 3);
+    return rescuer_new(&w->rescuer, w->event, w->db);
 }
 
 void session_close(Worker *w) {

@@ -28,19 +28,6 @@ def standby(own_cluster: Cluster) -> Iterator[Standby]:
     standby.remove()
 
 
-@pytest.fixture
-def wires() -> Iterator[Callable[[str], Proxy]]:
-    wires: list[Proxy] = []
-
-    def wire(url: str) -> Proxy:
-        wires.append(Proxy(url))
-        return wires[-1]
-
-    yield wire
-    for each in wires:
-        each.close()
-
-
 class Clients:
     """They submit all the time and keep what they were told is stored."""
 

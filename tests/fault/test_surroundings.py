@@ -20,7 +20,7 @@ from support.process import Process, eventually
 from support.proxy import Proxy
 from worker.conftest import Mill
 
-from .test_failover import Clients, wires  # noqa: F401
+from .test_failover import Clients
 
 RUN = "echo start $PGMILL_TASK $$ $(date +%s.%N) >>$J; echo end $PGMILL_TASK $$ >>$J"
 MS_LAZY = 2  # umount2(2)
@@ -93,7 +93,7 @@ def test_a_lock_table_that_others_fill_costs_nothing(mill: Mill, connect: Callab
 
 def test_without_a_notification_a_task_is_found_by_the_poll(
         database: str, run: Callable[..., Process], db: psycopg.Connection, folder: pathlib.Path,
-        wires: Callable[[str], Proxy]) -> None:  # noqa: F811
+        wires: Callable[[str], Proxy]) -> None:
     wire = wires(database)
     wire.lost = lambda kind, body: kind == "A"
     mill = Mill(run, wire.url, db, folder)
