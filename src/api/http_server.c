@@ -185,11 +185,8 @@ static void listener_free(Listener *l) {
 }
 
 static struct MHD_Daemon *daemon_start(Listener *l) {
-    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
-
-#if MHD_VERSION >= 0x00097707 /* before that there is always a wake-up pipe, which nobody needs here */
-    flags |= MHD_USE_NO_THREAD_SAFETY;
-#endif
+    const unsigned flags =
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | MHD_USE_NO_THREAD_SAFETY;
     unsigned most = (unsigned) l->server->limits.connections_max;
     return MHD_start_daemon(flags, 0, on_accept, l->server, http_on_access, l, MHD_OPTION_EXTERNAL_LOGGER,
         on_log, NULL, /* first, or it misses what comes before it */
