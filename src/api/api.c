@@ -211,8 +211,15 @@ static int on_stop(sd_event_source *s, _unused_ const struct signalfd_siginfo *s
 
 /* Connections wait in the sockets' queues until open_doors(). */
 static int make_server(Api *api) {
+    /* What is read changes by itself, and is never what a browser guesses. */
+    static const HttpHeader headers[] = {
+        { "Cache-Control", "no-store" },
+        { "X-Content-Type-Options", "nosniff" },
+        {},
+    };
     static const HttpEvents events = {
         .begin = route_begin,
+        .headers = headers,
         .refuse = route_refuse,
         .turned = on_turned,
         .drained = on_drained,

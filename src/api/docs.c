@@ -27,7 +27,6 @@ static void answer(HttpRequest *r, const Asset *asset, const char *type, const H
     const HttpHeader headers[] = {
         { "ETag", asset->tag },
         { "Cache-Control", "no-cache" },
-        { "X-Content-Type-Options", "nosniff" },
         more ? *more : (HttpHeader){},
         {},
     };

@@ -176,8 +176,7 @@ static void reader_released(void *what) {
 /* From here on nothing is missed. */
 static void reader_begin(Reader *r) {
     static const HttpStream stream = { .pull = on_pull, .closed = on_closed };
-    static const HttpHeader headers[] = { { "Cache-Control", "no-store" }, { "X-Accel-Buffering", "no" },
-        {} };
+    static const HttpHeader headers[] = { { "X-Accel-Buffering", "no" }, {} };
 
     r->begun = r->hello = true;
     http_answer_stream(r->request, "text/event-stream", headers, &stream, r);

@@ -55,6 +55,7 @@ static void request_free(HttpRequest *r) {
     body_drop(r);
     s->reply_bytes -= r->reply_bytes;
     free(r->client);
+    free(r->authority);
     if (r->response)
         MHD_destroy_response(r->response);
     if (r->previous)
@@ -97,34 +98,41 @@ static bool receive(HttpRequest *r, const char *data, size_t n) {
     return buf_error(&r->body) >= 0;
 }
 
-/* The header is there. Answers that need not wait for the body, because it is long or the client asked, are given at
- * once; libmicrohttpd closes the connection behind them. */
+/* What only one of can be meant. Somebody before or behind us may take another one than we do. */
+static const char *const single[] = { "Host", "Content-Length", "Transfer-Encoding", "Content-Type",
+    "Content-Encoding", "Authorization", "Idempotency-Key", "Last-Event-ID" };
+
 typedef struct Framing {
-    unsigned hosts, lengths, encodings;
-    bool chunked;
+    bool seen[ELEMENTS(single)];
+    const char *repeated;
 } Framing;
 
 static enum MHD_Result on_header(
-    void *userdata, _unused_ enum MHD_ValueKind kind, const char *name, const char *value) {
+    void *userdata, _unused_ enum MHD_ValueKind kind, const char *name, _unused_ const char *value) {
     Framing *f = userdata;
 
-    f->hosts += strcasecmp(name, "Host") == 0;
-    f->lengths += strcasecmp(name, "Content-Length") == 0;
-    if (strcasecmp(name, "Transfer-Encoding") == 0) {
-        f->encodings++;
-        f->chunked = value && strcasecmp(value, "chunked") == 0;
+    for (size_t i = 0; i < ELEMENTS(single); i++) {
+        if (strcasecmp(name, single[i]) != 0)
+            continue;
+        if (f->seen[i])
+            f->repeated = single[i];
+        f->seen[i] = true;
     }
     return MHD_YES;
 }
 
-/* RFC 9112, sections 3.2 and 6.3: what somebody before or behind us might read as another request. */
-static bool is_ambiguous(const HttpRequest *r) {
+/* RFC 9110, section 5.3, and RFC 9112, section 6.3. */
+static bool is_ambiguous(HttpRequest *r) {
+    const char *coding = http_header(r, "Transfer-Encoding");
     Framing f = {};
 
     (void) MHD_get_connection_values(r->connection, MHD_HEADER_KIND, on_header, &f);
-    return f.hosts > 1 || f.lengths + f.encodings > 1 || (f.encodings > 0 && !f.chunked);
+    r->repeated = f.repeated;
+    return f.repeated || (coding && (http_header(r, "Content-Length") || strcasecmp(coding, "chunked") != 0));
 }
 
+/* The header is there. Answers that need not wait for the body, because it is long or the client asked, are given at
+ * once; libmicrohttpd closes the connection behind them. */
 static enum MHD_Result request_begin(HttpRequest *r) {
     HttpServer *s = r->listener->server;
     const char *length = http_header(r, "Content-Length");
@@ -183,12 +191,20 @@ static enum MHD_Result request_complete(HttpRequest *r) {
     return MHD_YES;
 }
 
-/* RFC 9112, section 3.2.2: "http://localhost:8000/healthz" is the same as "/healthz". */
-static const char *path_of(const char *url) {
-    static const char scheme[] = "http://";
-    const size_t n = sizeof(scheme) - 1;
+/* RFC 9112, section 3.2.2: "http://localhost:8000/healthz" is "/healthz" at that host, whatever Host says. */
+static int read_target(HttpRequest *r, const char *url) {
+    static const char *const schemes[] = { "http://", "https://" };
 
-    return strncasecmp(url, scheme, n) == 0 ? url + n + strcspn(url + n, "/") : url;
+    r->path = url;
+    for (size_t i = 0; i < ELEMENTS(schemes); i++) {
+        size_t n = strlen(schemes[i]);
+        if (strncasecmp(url, schemes[i], n) != 0)
+            continue;
+        r->path = url + n + strcspn(url + n, "/");
+        r->authority = strndup(url + n, (size_t) (r->path - url) - n);
+        return r->authority ? 0 : -ENOMEM;
+    }
+    return 0;
 }
 
 enum MHD_Result http_on_access(void *userdata, struct MHD_Connection *connection, const char *url,
@@ -207,8 +223,7 @@ enum MHD_Result http_on_access(void *userdata, struct MHD_Connection *connection
         r->body_max = l->server->limits.body_max;
         r->guest = info->socket_context;
         r->method = method;
-        r->path = path_of(url);
-        return request_begin(r);
+        return read_target(r, url) < 0 ? MHD_NO : request_begin(r);
     }
     if (*size > 0) {
         bool alive = receive(r, data, *size);
@@ -243,6 +258,14 @@ const char *http_path(const HttpRequest *r) {
 
 const char *http_header(const HttpRequest *r, const char *name) {
     return MHD_lookup_connection_value(r->connection, MHD_HEADER_KIND, name);
+}
+
+const char *http_host(const HttpRequest *r) {
+    return r->authority ? r->authority : http_header(r, "Host");
+}
+
+const char *http_repeated(const HttpRequest *r) {
+    return r->repeated;
 }
 
 bool http_peer_is_done(const HttpRequest *r) {
@@ -316,17 +339,17 @@ const char *http_body(const HttpRequest *r, size_t *ret_len) {
 
 /* ---- answers ---- */
 
-static bool add_headers(
-    struct MHD_Response *response, const char *type, const HttpHeader headers[], bool last) {
-    bool complete = true;
-
-    if (type)
-        complete = MHD_add_response_header(response, "Content-Type", type) == MHD_YES;
-    for (; complete && headers && headers->name; headers++)
-        complete = MHD_add_response_header(response, headers->name, headers->value) == MHD_YES;
-    if (complete && last)
-        complete = MHD_add_response_header(response, "Connection", "close") == MHD_YES;
-    return complete;
+/* headers: NULL, or ended by an empty one. Those that but has too are left out. */
+static bool add_headers(struct MHD_Response *response, const HttpHeader headers[], const HttpHeader but[]) {
+    for (; headers && headers->name; headers++) {
+        const HttpHeader *own = but;
+        while (own && own->name && strcasecmp(own->name, headers->name) != 0)
+            own++;
+        if ((!own || !own->name) &&
+            MHD_add_response_header(response, headers->name, headers->value) != MHD_YES)
+            return false;
+    }
+    return true;
 }
 
 static struct MHD_Response *response_of_body(Buf *body) {
@@ -345,9 +368,13 @@ static struct MHD_Response *response_of_body(Buf *body) {
 /* Takes response over; NULL: there was no memory for it. */
 static void give(HttpRequest *r, unsigned status, const char *type, const HttpHeader headers[],
     struct MHD_Response *response) {
-    bool last = r->listener->server->drained || r->guest->crowded;
+    const HttpServer *s = r->listener->server;
+    const HttpHeader typed[] = { { type ? "Content-Type" : NULL, type }, {} };
+    const HttpHeader last[] = { { s->drained || r->guest->crowded ? "Connection" : NULL, "close" }, {} };
 
-    if (response && !add_headers(response, type, headers, last)) {
+    if (response &&
+        !(add_headers(response, typed, NULL) && add_headers(response, headers, NULL) &&
+            add_headers(response, s->events->headers, headers) && add_headers(response, last, NULL))) {
         MHD_destroy_response(response);
         response = NULL;
     }

@@ -4,7 +4,8 @@
  * An HTTP/1.1 server inside an sd-event loop: bytes in, requests out, answers in. http.c and http_server.c are the
  * only files that know libmicrohttpd. Knows nothing of paths, tasks or JSON.
  *
- * What cannot be read as HTTP at all is answered by libmicrohttpd's own short pages (400, 413, 414, 431, 505).
+ * What cannot be read as HTTP at all is answered by libmicrohttpd's own short pages (400, 413, 414, 431, 501, 505),
+ * without any header of ours.
  */
 #include <systemd/sd-event.h>
 
@@ -22,8 +23,9 @@ typedef struct HttpEvents {
     /* The header is there, the body is not. Must call http_answer() (the body is then read and thrown away), or
      * http_then() to be called again with the body. */
     void (*begin)(HttpRequest *r, void *userdata);
-    /* Must http_answer() with this status: 400 the body's length is ambiguous, 413 it is too long, 503 too many
-     * bytes are being received or sent at once. */
+    const HttpHeader *headers; /* of every answer that has none of that name; ended by an empty one */
+    /* Must http_answer() with this status: 400 a header is given twice (http_repeated()) or the body's length is
+     * ambiguous, 413 it is too long, 503 too many bytes are being received or sent at once. */
     void (*refuse)(HttpRequest *r, unsigned status, void *userdata);
     /* Requests were read off the wire; what was collected from them may go on its way now. */
     void (*turned)(void *userdata);
@@ -67,6 +69,9 @@ void http_server_freep(HttpServer **s);
 const char *http_method(const HttpRequest *r);
 const char *http_path(const HttpRequest *r); /* as written, percent-encoding and all; without the query */
 const char *http_header(const HttpRequest *r, const char *name); /* the first one; NULL */
+const char *http_host(
+    const HttpRequest *r); /* whom it is for: of a whole address as target, else Host; NULL */
+const char *http_repeated(const HttpRequest *r); /* the header that was to come once and came twice; NULL */
 bool http_is_local(const HttpRequest *r);
 
 /* The client will send nothing more: it has gone, or waits for nothing but this answer. libmicrohttpd does not look while

@@ -47,7 +47,8 @@ struct HttpRequest {
     Connection *guest;
     char *client;
     size_t body_max, reply_bytes;
-    const char *method, *path;
+    const char *method, *path, *repeated;
+    char *authority; /* of a target that is a whole address */
     HttpThen then;
     const void *what;
     Buf body;

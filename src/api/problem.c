@@ -11,7 +11,7 @@ static const struct {
     const char *slug, *title, *help;
 } kinds[_PROBLEM_MAX] = {
     [PROBLEM_BAD_REQUEST] = { 400, "bad-request", "The request is ambiguous",
-        "Send either Content-Length or Transfer-Encoding, not both." },
+        "Send each header once, and either Content-Length or Transfer-Encoding: chunked." },
     [PROBLEM_INVALID_JSON] = { 400, "invalid-json", "The body is not valid JSON",
         "The detail says at which byte. JSON is RFC 8259: UTF-8, double quotes, no trailing commas." },
     [PROBLEM_UNAUTHORIZED] = { 401, "unauthorized", "An access token is needed",
@@ -29,8 +29,9 @@ static const struct {
     [PROBLEM_TASK_ENDED] = { 409, "task-ended", "The task has ended",
         "COMPLETED is final. CANCELLED and FAILED tasks can be tried again with PATCH …/retry." },
     [PROBLEM_TASK_RUNNING] = { 409, "task-running", "The task is running",
-        "This version can neither pause nor resume a running task. Cancel it, or wait until its attempt is "
-        "over." },
+        "A task that runs cannot be retried. It can be paused, unless its handler has Mode=stream or "
+        "Mode=sql, "
+        "and cancelled. Cancel it, or wait until its attempt is over." },
     [PROBLEM_UNIQUE_KEY] = { 409, "unique-key-taken", "Another unfinished task has this unique_key",
         "A queue holds at most one unfinished task of a unique_key. The header Location names it, where it "
         "is "
@@ -75,11 +76,10 @@ static bool is_event_source(const HttpRequest *r) {
 }
 
 static void answer_event_source(HttpRequest *r, const Buf *problem) {
-    static const HttpHeader headers[] = { { "Cache-Control", "no-store" }, {} };
     Buf stream = {};
 
     buf_printf(&stream, "retry: 5000\nevent: problem\ndata: %s\n", problem->data);
-    http_answer(r, 200, "text/event-stream", headers, &stream);
+    http_answer(r, 200, "text/event-stream", NULL, &stream);
 }
 
 static void answer(

@@ -212,7 +212,7 @@ static void begin(const Api *api, HttpRequest *r, const Route *route) {
 
 void route_begin(HttpRequest *r, void *userdata) {
     const Api *api = userdata;
-    const char *host = http_header(r, "Host"), *method = http_method(r);
+    const char *host = http_host(r), *method = http_method(r);
     char capture[ROUTE_SEGMENT_SIZE], allow[64] = "";
 
     if (!http_is_local(r) && !hosts_allow(api->config.allowed_hosts, host))
@@ -238,7 +238,10 @@ void route_refuse(HttpRequest *r, unsigned status, _unused_ void *userdata) {
         problem_answer(r, PROBLEM_TOO_LARGE, "A body may have %zu bytes", http_body_max(r));
     else if (status == 503)
         problem_answer(r, PROBLEM_BUSY, "Too many bytes are being received or sent");
+    else if (http_repeated(r))
+        problem_answer(
+            r, PROBLEM_BAD_REQUEST, "The header %s is given twice; send it once", http_repeated(r));
     else
-        problem_answer(r, PROBLEM_BAD_REQUEST,
-            "There must be one Host, and one Content-Length or Transfer-Encoding: chunked");
+        problem_answer(
+            r, PROBLEM_BAD_REQUEST, "There must be either Content-Length or Transfer-Encoding: chunked");
 }

@@ -374,3 +374,16 @@ def test_a_reload_loses_no_request(start_api: Callable, tokens: dict[str, str], 
     for _ in range(200):
         api.process.signal(signal.SIGHUP)
         assert client.post(TASK, Authorization=f"Bearer {tokens['submit']}").status == 201
+
+
+# ---- what every answer says ----
+
+
+@pytest.mark.parametrize("method, path, cache", [
+    ("GET", "/api/stats", "no-store"), ("GET", "/api/tasks/", "no-store"), ("POST", "/api/tasks/", "no-store"),
+    ("GET", "/api/nothing", "no-store"), ("DELETE", "/api/tasks/", "no-store"), ("GET", "/metrics", "no-store"),
+    ("GET", "/docs", "no-cache"), ("GET", "/openapi.json", "no-cache"),
+])
+def test_answers_are_neither_stored_nor_guessed(api: Client, method: str, path: str, cache: str) -> None:
+    headers = api.send(method, path).headers
+    assert headers.get_all("Cache-Control") == [cache] and headers.get_all("X-Content-Type-Options") == ["nosniff"]

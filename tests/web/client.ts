@@ -19,7 +19,7 @@ const submission: components["schemas"]["Submission"] = {
   tags: ["client"],
 };
 const { data: submitted, error: refusal, response } = await POST("/api/tasks/", { body: submission });
-if (!submitted) fail("it was refused", refusal satisfies components["schemas"]["Problem"] | string);
+if (!submitted) fail("it was refused", refusal satisfies components["schemas"]["Problem"] | undefined);
 if (response.status !== 201) fail("it was not submitted", response.status);
 
 const path = { id: submitted.id };

@@ -8,6 +8,7 @@ import re
 import subprocess
 from collections.abc import Callable
 
+import jsonschema
 import psycopg
 import pytest
 
@@ -59,6 +60,35 @@ def test_the_problems_it_names_are_those_that_are_explained(api: Client) -> None
     named = set(re.findall(r"`([a-z]+(?:-[a-z]+)+|busy|forbidden|unauthorized|internal)`", answers))
     # Of a wrong path or method no operation can tell.
     assert named | {"method-not-allowed", "no-such-resource"} == explained | {"no-such-resource"}
+
+
+def test_its_examples_are_what_it_describes() -> None:
+    """By a validator that takes date-time as RFC 3339 has it."""
+    document = json.loads(DESCRIPTION.read_text())
+    description = Description(DESCRIPTION)
+    time = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
+    checker = jsonschema.FormatChecker(["uuid"])
+    checker.checks("date-time")(lambda value: not isinstance(value, str) or bool(time.fullmatch(value)))
+    found = 0
+
+    def look(node: object) -> None:
+        nonlocal found
+        if isinstance(node, list):
+            for element in node:
+                look(element)
+        if not isinstance(node, dict):
+            return
+        if isinstance(node.get("schema"), dict):
+            examples = [example["value"] for example in map(description.resolve, node.get("examples", {}).values())]
+            for example in examples + [node[key] for key in ("example",) if key in node]:
+                jsonschema.Draft202012Validator(
+                    description.resolve(node["schema"]), format_checker=checker).validate(example)
+                found += 1
+        for value in node.values():
+            look(value)
+
+    look(document)
+    assert found > 10
 
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/", "/openapi.json", "/docs/rapidoc.js"])
