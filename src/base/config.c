@@ -231,12 +231,14 @@ static int on_setting(
     return 0;
 }
 
-static int load_file(Config *c, const char *path) {
+/* Client verbs, which any user may call, go without what this user may not read. */
+static int load_file(Config *c, const char *path, bool client) {
     FileState state = { .config = c, .path = path ? path : CONFIG_FILE_DEFAULT };
     unsigned line;
 
     int r = ini_read_file(state.path, on_setting, &state, &line);
-    if (r >= 0 || (r == -ENOENT && !path))
+    c->hidden = r == -EACCES && !path && client;
+    if (r >= 0 || (r == -ENOENT && !path) || c->hidden)
         return 0;
     if (r == -EBADMSG)
         log_error("%s:%u: neither [Section] nor Key=Value, too long a line, or not text", state.path, line);
@@ -359,6 +361,7 @@ static int load_values(Config *c, const char *set[]) {
         int r = key_set_from(c, &keys[i], value, where);
         if (r < 0)
             return r == -EINVAL && !set[i] ? -EBADMSG : r;
+        c->database_named |= keys[i].offset == offsetof(Config, database);
     }
     return 0;
 }
@@ -378,7 +381,7 @@ int config_load_with(Config *c, const char *section, const Option *options, cons
     *ret_args = argv + optind;
     if (!section)
         return 0;
-    r = load_file(c, file);
+    r = load_file(c, file, !*section);
     return r < 0 ? r : load_values(c, set);
 }
 

@@ -15,6 +15,8 @@
 
 typedef struct Config {
     char *database;       /* [Database] Url=; libpq URI or connection string */
+    bool hidden;          /* there is a file that this user may not read; a client verb goes on without it */
+    bool database_named;  /* by the command line or the environment */
     char **listen;        /* [API] Listen=; HOST:PORT or absolute path, used when no socket was passed in */
     char **allowed_hosts; /* [API] AllowedHosts=; what may stand in Host: besides localhost and loopback */
     char *tokens;         /* [API] Tokens=; file of access tokens, "": none */

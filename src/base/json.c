@@ -391,3 +391,19 @@ int json_next_element(const JsonSpan *array, size_t *position, JsonSpan *ret_val
     int r = walk_value(array, &s, position, ret_value);
     return r < 0 ? r : 1;
 }
+
+int json_find(const char *text, const char *name, JsonSpan *ret) {
+    size_t position = 0;
+    JsonSpan whole;
+    int r = json_check(text, strlen(text), &whole, NULL, NULL);
+
+    if (r >= 0)
+        r = whole.type == JSON_OBJECT ? 1 : -EBADMSG;
+    while (r > 0) {
+        _cleanup_(freep) char *key = NULL;
+        r = json_next_member(&whole, &position, &key, ret);
+        if (r > 0 && streq(key, name))
+            return 0;
+    }
+    return r < 0 ? r : -EBADMSG;
+}

@@ -47,6 +47,9 @@ int json_next_member(const JsonSpan *object, size_t *position, char **ret_key, J
 /* Walks the elements of a checked array. 1, 0 as above. */
 int json_next_element(const JsonSpan *array, size_t *position, JsonSpan *ret_value);
 
+/* The member of this name of a text that is an object. -EBADMSG: it has none. */
+int json_find(const char *text, const char *name, JsonSpan *ret);
+
 /* Decodes a checked string. -EINVAL not a string; -EBADMSG it holds \u0000, which no C string can carry;
  * -ENOMEM. */
 int json_string(const JsonSpan *value, char **ret);

@@ -9,14 +9,23 @@
 #include "base/log_id.h"
 #include "store/task.h"
 
+int cli_open(const Config *config, Db **ret, char **ret_error) {
+    int r = db_open(ret, config->database, "pgmill", ret_error);
+    if (r == -ENOTCONN && geteuid() == 0) { /* nobody to PostgreSQL, as a rule */
+        free(TAKE_PTR(*ret_error));
+        r = db_open_as_service(ret, config->database, "pgmill", ret_error);
+    }
+    return r;
+}
+
 int cli_connect(const Config *config, Db **ret) {
     char *error = NULL;
 
-    int r = db_open(ret, config->database, "pgmill", &error);
-    if (r == -ENOTCONN && geteuid() == 0) { /* nobody to PostgreSQL, as a rule */
-        free(TAKE_PTR(error));
-        r = db_open_as_service(ret, config->database, "pgmill", &error);
+    if (config->hidden && !config->database_named) {
+        log_error("This user may not read " CONFIG_FILE_DEFAULT "; name the database by --database");
+        return EX_NOPERM;
     }
+    int r = cli_open(config, ret, &error);
     return r < 0 ? cli_failed("connect to the database", r, error) : EX_OK;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * Client verbs, one file each. They speak to the database, not to the API: one statement and out.
+ * Client verbs, one file each. They speak to the database: one statement and out; or, for users whom it does not let in,
+ * to the API (way.h).
  */
 #include "base/config.h"
 #include "base/verb.h"
@@ -12,6 +13,7 @@ extern const Verb cancel_verb, list_verb, local_verb, migrate_verb, pause_verb, 
 
 /* What every client verb begins with. Logs what went wrong; returns an exit status of sysexits.h, EX_OK: go on. */
 int cli_connect(const Config *config, Db **ret);
+int cli_open(const Config *config, Db **ret, char **ret_error); /* as db_open(), for root too */
 
 /* Logs "Cannot VERB: error", frees error, and returns the exit status for it. */
 int cli_failed(const char *verb, int r, char *error);

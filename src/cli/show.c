@@ -1,14 +1,28 @@
 /* SPDX-License-Identifier: MIT */
+#include <stdio.h>
 #include <sysexits.h>
 
 #include "base/log.h"
 #include "cli/cli.h"
+#include "cli/way.h"
 #include "store/task.h"
+
+static int show_by_api(Way *way, Id id) {
+    _cleanup_(buf_done) Buf path = {}, answer = {};
+
+    buf_printf(&path, "/api/tasks/%s", ID_TEXT(id));
+    if (buf_error(&path) < 0)
+        return EX_OSERR;
+    int status = way_ask(way, "show the task", "GET", path.data, NULL, NULL, &answer);
+    if (status == EX_OK)
+        (void) fputs(answer.data, stdout);
+    return status;
+}
 
 static int show_run(int argc, char *argv[]) {
     _cleanup_(config_done) Config config = {};
     _cleanup_(db_rows_freep) DbRows *rows = NULL;
-    _cleanup_(db_freep) Db *db = NULL;
+    _cleanup_(way_done) Way way = {};
     char **args, *error = NULL;
     Id id;
 
@@ -23,10 +37,12 @@ static int show_run(int argc, char *argv[]) {
         log_error("\"%s\" is not the id of a task", args[0]);
         return EX_USAGE;
     }
-    int status = cli_connect(&config, &db);
+    int status = way_find(&way, &config);
     if (status != EX_OK)
         return status;
-    r = task_read(db, id, &rows, &error);
+    if (!way.db)
+        return show_by_api(&way, id);
+    r = task_read(way.db, id, &rows, &error);
     if (r < 0)
         return cli_failed("read the task", r, error);
     if (db_rows(rows) == 0) {

@@ -7,9 +7,11 @@
 #include <sysexits.h>
 #include <time.h>
 
+#include "base/json.h"
 #include "base/log.h"
 #include "base/time.h"
 #include "cli/cli.h"
+#include "cli/way.h"
 #include "store/task.h"
 
 #define WAIT_USEC     (2 * USEC_PER_SEC)
@@ -149,6 +151,59 @@ static int steer_all(Db *db, const Steer *steer, Target targets[], size_t n, uin
     return status;
 }
 
+/* ---- by the API, which waits for the worker itself, for a while ---- */
+
+static int answer_status(const Buf *answer, char **ret) {
+    JsonSpan value;
+    int r = json_find(answer->data, "status", &value);
+
+    return r < 0 ? r : json_string(&value, ret);
+}
+
+/* 202: its worker has yet to act. It was told, and is not told again. */
+static int steer_by_api(Way *way, const Steer *steer, const Target *t, uint64_t until, bool json) {
+    _cleanup_(buf_done) Buf act = {}, look = {}, what = {}, answer = {};
+    _cleanup_(freep) char *now = NULL;
+    int code = 0, r = 0;
+
+    buf_printf(&look, "/api/tasks/%s", t->text);
+    buf_printf(&act, "%s/%s", look.data ? look.data : "", steer->name);
+    buf_printf(&what, "%s task %s", steer->name, t->text);
+    if (buf_error(&look) < 0 || buf_error(&act) < 0 || buf_error(&what) < 0)
+        return EX_OSERR;
+    int status = way_ask(way, what.data, "PATCH", act.data, NULL, &code, &answer);
+    bool waiting = code == 202;
+    while (status == EX_OK && (r = answer_status(&answer, &now)) >= 0 && waiting &&
+           time_now_boottime() < until) {
+        waiting = task_reach(steer->goal, now, steer->goal == TASK_GOAL_PAUSED) == TASK_NOT_YET;
+        if (!waiting)
+            break;
+        (void) nanosleep(&(struct timespec){ .tv_nsec = (long) (LOOK_USEC * NSEC_PER_USEC) }, NULL);
+        free(TAKE_PTR(now));
+        buf_done(&answer);
+        answer = (Buf){};
+        status = way_ask(way, what.data, "GET", look.data, NULL, NULL, &answer);
+    }
+    if (status != EX_OK)
+        return status;
+    if (r < 0)
+        return cli_failed("read the API's answer", r, NULL);
+    json ? (void) fputs(answer.data, stdout) : (void) printf("%s  %s\n", t->text, now);
+    if (waiting)
+        log_notice("Its worker was told to %s task %s, and has yet to do it", steer->name, t->text);
+    return waiting ? EX_TEMPFAIL : EX_OK;
+}
+
+static int steer_all_by_api(
+    Way *way, const Steer *steer, const Target targets[], uint64_t wait_usec, bool json) {
+    uint64_t until = time_now_boottime() + wait_usec;
+    int status = EX_OK;
+
+    for (const Target *t = targets; t->text; t++)
+        note(&status, steer_by_api(way, steer, t, until, json));
+    return status;
+}
+
 static int targets_parse(const char *verb, char *const args[], Target targets[]) {
     if (!args[0]) {
         log_error("\"pgmill %s\" takes one argument or more, ids of tasks", verb);
@@ -168,7 +223,7 @@ static int targets_parse(const char *verb, char *const args[], Target targets[])
 static int run(int argc, char *argv[]) {
     _cleanup_(config_done) Config config = {};
     _cleanup_(freep) Target *targets = calloc((size_t) argc, sizeof(Target));
-    _cleanup_(db_freep) Db *db = NULL;
+    _cleanup_(way_done) Way way = {};
     const char *values[_OPTION_MAX];
     uint64_t wait = WAIT_USEC;
     const Steer *steer = steers;
@@ -188,10 +243,12 @@ static int run(int argc, char *argv[]) {
         log_error("--wait: \"%s\" is no span of time up to a day; write it like 30s", values[OPTION_WAIT]);
         return EX_USAGE;
     }
-    status = cli_connect(&config, &db);
+    status = way_find(&way, &config);
     if (status != EX_OK)
         return status;
-    return steer_all(db, steer, targets, config_list_length(args), wait, values[OPTION_JSON]);
+    if (!way.db)
+        return steer_all_by_api(&way, steer, targets, wait, values[OPTION_JSON]);
+    return steer_all(way.db, steer, targets, config_list_length(args), wait, values[OPTION_JSON]);
 }
 
 #define ACTS "A worker that runs the task has to act: when it has not in time, the exit status is 75.\n"

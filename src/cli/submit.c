@@ -7,6 +7,7 @@
 #include "base/service.h"
 #include "base/time.h"
 #include "cli/cli.h"
+#include "cli/way.h"
 #include "store/task.h"
 
 #define PAYLOAD_MAX (1024 * 1024)
@@ -234,6 +235,48 @@ static int submit(Db *db, const TaskNew *task, const char *schedule, const Timer
     return EX_OK;
 }
 
+static void member_add(Buf *b, const char *name, const char *text) {
+    if (!text)
+        return;
+    buf_printf(b, ", \"%s\": ", name);
+    json_write_string(b, text, strlen(text));
+}
+
+static int submit_by_api(Way *way, const TaskNew *t) {
+    _cleanup_(buf_done) Buf body = {}, answer = {};
+    _cleanup_(freep) char *id = NULL;
+    JsonSpan value;
+
+    buf_printf(&body, "{\"payload\": %s", t->payload);
+    member_add(&body, "name", t->name);
+    member_add(&body, "queue", t->queue);
+    member_add(&body, "priority", task_priority_to_string(t->priority));
+    member_add(&body, "scheduled_at", t->scheduled_at);
+    member_add(&body, "unique_key", t->unique_key);
+    if (t->max_attempts > 0)
+        buf_printf(&body, ", \"max_attempts\": %d", t->max_attempts);
+    if (t->timeout > 0)
+        buf_printf(&body, ", \"timeout\": %.6f", t->timeout);
+    buf_puts(&body, ", \"tags\": [");
+    for (char *const *tag = t->tags; tag && *tag; tag++) {
+        buf_puts(&body, tag == t->tags ? "" : ", ");
+        json_write_string(&body, *tag, strlen(*tag));
+    }
+    buf_puts(&body, "]}");
+    if (buf_error(&body) < 0)
+        return EX_OSERR;
+    int status = way_ask(way, "submit the task", "POST", "/api/tasks/", &body, NULL, &answer);
+    if (status != EX_OK)
+        return status;
+    int r = json_find(answer.data, "id", &value);
+    if (r >= 0)
+        r = json_string(&value, &id);
+    if (r < 0)
+        return cli_failed("read the API's answer", r, NULL);
+    (void) puts(id);
+    return EX_OK;
+}
+
 static int submit_run(int argc, char *argv[]) {
     _cleanup_(config_done) Config config = {};
     _cleanup_(task_new_freep) TaskNew *task = calloc(1, sizeof(TaskNew));
@@ -257,10 +300,14 @@ static int submit_run(int argc, char *argv[]) {
     if (status != EX_OK)
         return status;
     for (;;) {
-        _cleanup_(db_freep) Db *db = NULL;
-        status = cli_connect(&config, &db);
-        if (status == EX_OK)
-            status = submit(db, task, values[OPTION_SCHEDULE], &tick);
+        _cleanup_(way_done) Way way = {};
+        status = way_find(&way, &config);
+        if (status == EX_OK && way.db)
+            status = submit(way.db, task, values[OPTION_SCHEDULE], &tick);
+        else if (status == EX_OK && tick.at) /* the API knows no ticks */
+            status = cli_failed("connect to the database", -ENOTCONN, TAKE_PTR(way.no_db));
+        else if (status == EX_OK)
+            status = submit_by_api(&way, task);
         if (status != EX_UNAVAILABLE || !tick.at)
             return status;
         (void) sleep(RETRY_SEC); /* a tick is not lost while the database is away */

@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "cli/cli.h"
+#include "cli/way.h"
 
 #define COLUMNS_MAX 10
 
@@ -148,22 +149,6 @@ static int failed(int r) {
     return r == -ENOMEM ? EX_OSERR : EX_SOFTWARE;
 }
 
-static int find_member(const char *text, const char *name, JsonSpan *ret) {
-    size_t position = 0;
-    JsonSpan whole;
-    int r = json_check(text, strlen(text), &whole, NULL, NULL);
-
-    if (r >= 0)
-        r = whole.type == JSON_OBJECT ? 1 : -EBADMSG;
-    while (r > 0) {
-        _cleanup_(freep) char *key = NULL;
-        r = json_next_member(&whole, &position, &key, ret);
-        if (r > 0 && streq(key, name))
-            return 0;
-    }
-    return r < 0 ? r : -EBADMSG;
-}
-
 int table_print(const char *text, const char *array, const Column columns[], bool json) {
     _cleanup_(table_done) Table t = { .columns = columns };
     JsonSpan list, object;
@@ -171,7 +156,7 @@ int table_print(const char *text, const char *array, const Column columns[], boo
 
     while (columns[t.n_columns].member)
         t.n_columns++;
-    int r = find_member(text, array, &list);
+    int r = json_find(text, array, &list);
     if (r >= 0 && !json)
         r = titles_add(&t);
     while (r >= 0 && json_next_element(&list, &position, &object) > 0)
@@ -218,9 +203,13 @@ static int table_print_members(const char *text, bool json) {
 }
 
 int table_run(const View *view, int argc, char *argv[]) {
+    static const char *const paths[] = {
+        [ADMIN_QUEUES] = "/api/queues/", [ADMIN_WORKERS] = "/api/workers/", [ADMIN_STATS] = "/api/stats"
+    };
     _cleanup_(config_done) Config config = {};
     _cleanup_(db_rows_freep) DbRows *rows = NULL;
-    _cleanup_(db_freep) Db *db = NULL;
+    _cleanup_(buf_done) Buf answer = {};
+    _cleanup_(way_done) Way way = {};
     const char *values[_OPTION_MAX];
     char **args, *error = NULL;
 
@@ -231,13 +220,17 @@ int table_run(const View *view, int argc, char *argv[]) {
         log_error("\"pgmill %s\" takes options only", argv[0]);
         return EX_USAGE;
     }
-    int status = cli_connect(&config, &db);
+    int status = way_find(&way, &config);
+    if (status == EX_OK && !way.db)
+        status = way_ask(&way, view->what, "GET", paths[view->view], NULL, NULL, &answer);
     if (status != EX_OK)
         return status;
-    r = admin_view(db, view->view, NULL, &rows, &error);
-    if (r < 0)
-        return cli_failed(view->what, r, error);
-    const char *text = db_value(rows, 0, 1);
+    if (way.db) {
+        r = admin_view(way.db, view->view, NULL, &rows, &error);
+        if (r < 0)
+            return cli_failed(view->what, r, error);
+    }
+    const char *text = way.db ? db_value(rows, 0, 1) : answer.data;
     return view->columns ? table_print(text, view->array, view->columns, values[OPTION_JSON])
                          : table_print_members(text, values[OPTION_JSON]);
 }

@@ -127,13 +127,14 @@ static int load(Doctor *d, int argc, char *argv[]) {
 /* A file that cannot be read or used is something to tell of; everything else is then looked at without it. */
 static int configuration_load(Doctor *d, int argc, char *argv[]) {
     int r = load(d, argc, argv);
+    d->hidden = r >= 0 && d->config.hidden;
+    if (d->hidden)
+        return string_replace(
+            &d->configuration, "this user may not read " CONFIG_FILE_DEFAULT "; going on without it");
     if (r != -EBADMSG)
         return r;
     config_done(&d->config);
-    d->hidden = access(CONFIG_FILE_DEFAULT, F_OK) == 0 && access(CONFIG_FILE_DEFAULT, R_OK) < 0;
-    if (string_replace(&d->configuration,
-            d->hidden ? "this user may not read " CONFIG_FILE_DEFAULT "; going on without it"
-                      : "it cannot be used, as it says above; going on without it") < 0)
+    if (string_replace(&d->configuration, "it cannot be used, as it says above; going on without it") < 0)
         return -ENOMEM;
     _cleanup_(freep) char **without = calloc((size_t) argc + 3, sizeof(char *));
     if (!without)
