@@ -189,7 +189,7 @@ DECLARE
 BEGIN
   SELECT array_agg(json_build_object(
     'id', w.id, 'instance', w.instance, 'host', w.host, 'pid', w.pid, 'version', w.version, 'queues', w.queues,
-    'names', w.names,
+    'names', w.names, 'resting', w.resting,
     'status', s.status,
     'started_at', pgmill.rfc3339(w.started_at), 'last_seen_at', pgmill.rfc3339(w.at),
     'running', r.n, 'tasks', r.tasks) ORDER BY w.id DESC)
@@ -310,6 +310,10 @@ BEGIN
     SELECT 14, 'pgmill_workers', format('status="%s"', v.status), count(w.id)::text
     FROM unnest('{ACTIVE,QUIET,DRAINING,LOST}'::text[]) AS v (status) LEFT JOIN pgmill.worker_states w USING (status)
     GROUP BY v.status
+    UNION ALL
+    SELECT 15, 'pgmill_resting_handlers', format('name="%s"', r.name), r.n::text
+    FROM (SELECT k.name, count(*) AS n FROM pgmill.worker_states s JOIN pgmill.workers w ON w.id = s.id AND s.status <> 'LOST'
+          CROSS JOIN LATERAL jsonb_object_keys(w.resting) k (name) GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 100) r
     UNION ALL
     SELECT 15, 'pgmill_rescues_total', 'reason="lost"', coalesce(sum(t.rescued), 0)::text FROM counted t
     UNION ALL

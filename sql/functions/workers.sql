@@ -90,10 +90,11 @@ BEGIN
 END
 $$;
 
--- The worker has read its handler files again: these are the names it takes now. It says anew when it sleeps.
-CREATE OR REPLACE FUNCTION pgmill.serve(worker uuid, names text[]) RETURNS void
+-- The worker has read its handler files again: these are the names it takes now. It says anew when it sleeps. resting: those
+-- of them whose programs cannot begin there, with the reasons in parallel; it tries them again by itself.
+CREATE OR REPLACE FUNCTION pgmill.serve(worker uuid, names text[], resting text[], reasons text[]) RETURNS void
 LANGUAGE sql VOLATILE AS $$
-  UPDATE pgmill.workers w SET names = serve.names WHERE w.id = serve.worker
+  UPDATE pgmill.workers w SET names = serve.names, resting = jsonb_object(serve.resting, reasons) WHERE w.id = serve.worker
 $$;
 
 -- It ends: from now on it only finishes what it has, and what it gives back is for others to be told of.

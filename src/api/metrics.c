@@ -25,6 +25,7 @@ static const struct {
     { "pgmill_run_seconds", "histogram", "From started to ended, of runs that ended." },
     { "pgmill_oldest_available_seconds", "gauge", "How long the oldest task that is due has waited." },
     { "pgmill_queue_paused", "gauge", "1 while nothing of the queue is started." },
+    { "pgmill_resting_handlers", "gauge", "Workers where the program of a handler cannot begin, by name." },
     { "pgmill_rescues_total", "counter", "Tasks taken from workers that were lost, by reason." },
     { "pgmill_fenced_writes_total", "counter",
         "Writes of workers that were refused, since the task was not theirs." },

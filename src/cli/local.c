@@ -36,6 +36,7 @@ static const Column columns[] = {
     { "busy", NULL },
     { "slots", NULL },
     { "queues", NULL },
+    { "resting", NULL },
     { "database", NULL },
     {},
 };

@@ -21,9 +21,9 @@ const Option table_options[] = {
 
 /* ---- cells ---- */
 
-/* A list without its brackets, a text without its quotes, and nothing that a terminal would obey. */
+/* A list without its brackets, of an object its names, a text without its quotes, and nothing that a terminal would obey. */
 static int cell(const JsonSpan *value, Buf *ret) {
-    _cleanup_(freep) char *text = NULL;
+    _cleanup_(freep) char *text = NULL, *name = NULL;
     size_t position = 0, start = ret->len;
     JsonSpan element;
     int r = 0;
@@ -42,6 +42,13 @@ static int cell(const JsonSpan *value, Buf *ret) {
             if (ret->len > start)
                 buf_putc(ret, ',');
             r = cell(&element, ret);
+        }
+        break;
+    case JSON_OBJECT:
+        while (r >= 0 && (r = json_next_member(value, &position, &name, &element)) > 0) {
+            buf_puts(ret, ret->len > start ? "," : "");
+            buf_puts(ret, name);
+            name = (free(name), NULL);
         }
         break;
     default:

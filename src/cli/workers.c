@@ -6,6 +6,7 @@ static const Column columns[] = {
     { "instance", "worker" },
     { "host", NULL },
     { "pid", NULL },
+    { "resting", NULL },
     { "status", NULL },
     { "running", NULL },
     { "queues", NULL },

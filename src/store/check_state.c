@@ -74,6 +74,23 @@ const Check state_checks[] = {
             0 },
     },
     {
+        .name = "resting handlers",
+        .look = check_by_sql,
+        .database = true,
+        .remedy =
+            "mend on that host what the reason names; the worker tries again within a minute, or at once "
+            "after systemctl reload pgmill-worker@NAME",
+        .statement = { "doctor_resting",
+            "SELECT CASE WHEN count(*) > 0 THEN 'warning' ELSE 'ok' END, "
+            "CASE WHEN count(*) > 0 THEN " FIRST_FEW("format('%s on %s (%s): %s', r.key, w.host, w.instance, "
+                                                     "r.value)") " ELSE 'none' END "
+                                                                 "FROM " SERVING
+                                                                 " JOIN pgmill.workers o ON o.id = w.id "
+                                                                 "CROSS JOIN LATERAL "
+                                                                 "jsonb_each_text(o.resting) r",
+            0 },
+    },
+    {
         .name = "queues",
         .look = check_by_sql,
         .database = true,

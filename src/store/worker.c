@@ -252,15 +252,15 @@ int worker_listen(Db *db, Id worker, DbCallback callback, void *userdata) {
     return db_call(db, &statement, (const char *[]){ ID_TEXT(worker) }, callback, userdata);
 }
 
-int worker_serve(Db *db, const WorkerInfo *w, DbCallback callback, void *userdata) {
+int worker_serve(Db *db, const WorkerInfo *w, const char *resting, const char *reasons) {
     static const DbStatement statement = {
-        .name = "serve", .sql = "SELECT pgmill.serve($1, $2)", .params = 2
+        .name = "serve", .sql = "SELECT pgmill.serve($1, $2, $3, $4)", .params = 4
     };
     _cleanup_(buf_done) Buf names = {};
 
     list_literal(&names, w->names);
-    const char *params[] = { ID_TEXT(w->id), array_literal(&names) };
-    return buf_error(&names) < 0 ? -ENOMEM : db_call(db, &statement, params, callback, userdata);
+    const char *params[] = { ID_TEXT(w->id), array_literal(&names), resting, reasons };
+    return buf_error(&names) < 0 ? -ENOMEM : db_call(db, &statement, params, NULL, NULL);
 }
 
 int worker_drains(Db *db, Id worker) {

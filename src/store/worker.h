@@ -120,8 +120,9 @@ int worker_sleep(Db *db, const WorkerInfo *w, DbCallback callback, void *userdat
 int worker_awake(Db *db, Id worker);
 int worker_listen(Db *db, Id worker, DbCallback callback, void *userdata);
 
-/* The names it takes now, whatever room it has for them. A group of its own. */
-int worker_serve(Db *db, const WorkerInfo *w, DbCallback callback, void *userdata);
+/* The names it takes now, whatever room it has for them; and as array literals in parallel those of them whose programs
+ * cannot begin there, and why. A group of its own. */
+int worker_serve(Db *db, const WorkerInfo *w, const char *resting, const char *reasons);
 /* It takes no more, and does not sleep. */
 int worker_drains(Db *db, Id worker);
 

@@ -71,6 +71,22 @@ static void add_list(Buf *b, const char *name, char *const *list) {
     buf_putc(b, ']');
 }
 
+/* Handlers whose programs cannot begin here, and why. */
+static void add_resting(Buf *b, const Handlers *handlers) {
+    const char *separator = "";
+
+    buf_puts(b, ", \"resting\": {");
+    for (size_t i = 0; i < handlers->n; i++) {
+        const Handler *h = handlers->list[i];
+        if (h->rests == 0)
+            continue;
+        buf_printf(b, "%s\"%s\": ", separator, h->name);
+        json_write_string(b, h->rest_why ? h->rest_why : "", h->rest_why ? strlen(h->rest_why) : 0);
+        separator = ", ";
+    }
+    buf_putc(b, '}');
+}
+
 static void add_run(Buf *b, const Run *run) {
     const uint64_t ran = time_now_monotonic() - run->started;
     const char *text = "";
@@ -106,6 +122,7 @@ static void say_status(Peer *p, Buf *b) {
     add_member(b, "database", w->session ? "connected" : w->database_why ? w->database_why : "connecting");
     buf_printf(b, ", \"slots\": %ju, \"busy\": %zu", (uintmax_t) w->config.concurrency, room_busy(w));
     add_list(b, "queues", w->config.queues);
+    add_resting(b, &w->handlers);
     buf_puts(b, ", \"tasks\": [");
     for (size_t i = 0; i < w->n_runs; i++)
         if (w->runs[i]->state == RUN_RUNNING) {

@@ -436,6 +436,7 @@ static void on_ended(_unused_ Spawned *program, const SpawnEnd *told, void *user
     const RunVerdict v = { .outcome = well ? RUN_DEFERRED : RUN_RETRY,
         .delayed = well,
         .delay = -1,
+        .unbegun = end.start_error != 0,
         .error = why,
         .lines = &co->lines,
         .tasks_refused = end.usage.tasks_refused };

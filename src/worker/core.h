@@ -139,6 +139,17 @@ size_t room_update(Worker *w, bool ahead);
 size_t room_count(Worker *w);
 bool room_take(Worker *w, const char *name);
 
+/* ---- rest.c ---- */
+#define REST_LIST_SIZE 200
+bool rest_now(const Handler *h); /* nothing of it is to begin */
+bool rest_any(const Worker *w); /* is there a handler whose program could not begin when it was tried last? */
+void rest_learn(Worker *w, const Run *run); /* that has ended */
+void rest_look(Worker *w);                  /* now and then: has one begun that has not ended? */
+/* "; resting: a, b", for people, cut where there is no room; or "". */
+const char *rest_list(const Worker *w, char buf[static REST_LIST_SIZE]);
+int rest_serve(
+    Worker *w); /* tells which names this worker takes, and which of them rest; a group of its own */
+
 /* ---- turn.c ---- */
 int turn_init(Worker *w);
 void turn_done(Worker *w);

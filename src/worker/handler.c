@@ -23,6 +23,7 @@ Handler *handler_unref(Handler *h) {
     handler_free_keys(h);
     free(h->name);
     free(h->path);
+    free(h->rest_why);
     free(h);
     return NULL;
 }

@@ -66,6 +66,11 @@ struct Handler {
 
     void *state;        /* the executor's, which lasts as long as the handler */
     uint64_t took_usec; /* how long attempts took of late; 0: none has ended */
+
+    /* rest.c */
+    unsigned rests;      /* how often in a row its program could not begin; 0: it does not rest */
+    uint64_t rest_until; /* CLOCK_MONOTONIC; then it is tried again */
+    char *rest_why;
 };
 
 Handler *handler_ref(Handler *h);

@@ -113,8 +113,8 @@ size_t room_update(Worker *w, bool ahead) {
 
     for (size_t i = 0; i < w->handlers.n; i++) {
         const Handler *h = w->handlers.list[i];
-        w->room[i] = slot_room(h, &w->places[i], slots);
-        if (w->room[i] == 0 && ahead && !w->draining)
+        w->room[i] = rest_now(h) ? 0 : slot_room(h, &w->places[i], slots);
+        if (w->room[i] == 0 && ahead && !w->draining && !rest_now(h))
             extra += w->room[i] = ahead_room(h, &w->places[i]);
         most = MAX(most, (size_t) w->room[i]);
     }

@@ -180,15 +180,17 @@ static RunOutcome outcome_of_status(const Run *run, int status) {
     }
 }
 
-/* What this host ran out of is not the task's fault. */
-static RunOutcome outcome_of_start(const Run *run, int error) {
-    static const int shortages[] = { EMFILE, ENFILE, EAGAIN, ENOMEM };
+static void unbegun(Run *run, const char *format, ...) _printf_(2, 3);
+static void unbegun(Run *run, const char *format, ...) {
+    char message[512];
+    va_list ap;
 
-    for (size_t i = 0; i < ELEMENTS(shortages); i++)
-        if (shortages[i] == error) {
-            return deferred(run);
-        }
-    return RUN_RETRY;
+    va_start(ap, format);
+    (void) vsnprintf(message, sizeof(message), format, ap);
+    va_end(ap);
+    (void) string_replace(&run->why, message);
+    run->unbegun = true;
+    end(run, RUN_RETURNED, -1);
 }
 
 void run_exited(Run *run, const RunExit *exit) {
@@ -203,8 +205,8 @@ void run_exited(Run *run, const RunExit *exit) {
     } else if (run->cancelled)
         fail(run, RUN_CANCELLED, exit, "cancelled");
     else if (exit->start_error != 0)
-        fail(run, outcome_of_start(run, exit->start_error), exit, "cannot start %s: %s",
-            run->handler->argv ? run->handler->argv[0] : "its statement", strerror(exit->start_error));
+        unbegun(run, "cannot start %s: %s", run->handler->argv ? run->handler->argv[0] : "its statement",
+            strerror(exit->start_error));
     else if (run->timed_out)
         fail(run, RUN_RETRY, exit, "timed out after %.3g s", (double) run->timeout_usec / 1e6);
     else if (run->lost)
@@ -260,7 +262,9 @@ void run_judged(Run *run, const RunVerdict *v) {
     else if (run->cancelled) {
         set_verdict(run, "cancelled", v);
         end(run, RUN_CANCELLED, delay);
-    } else if (outcome == RUN_COMPLETED)
+    } else if (v->unbegun)
+        unbegun(run, "%s", v->error);
+    else if (outcome == RUN_COMPLETED)
         judged_complete(run, v);
     else if (outcome == RUN_RETRY && (run->timed_out || v->timed_out)) {
         (void) snprintf(timeout, sizeof(timeout), "timed out after %.3g s", (double) run->timeout_usec / 1e6);

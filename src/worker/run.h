@@ -46,6 +46,7 @@ struct Run {
     bool frozen;      /* … and it does */
     bool frozen_told; /* what the database says of that */
     bool unable;      /* it was asked to stand still, and cannot */
+    bool unbegun;     /* for want of something on this host; goes back unblamed */
     bool interrupted; /* by its worker: goes back unblamed, whatever the exit */
     bool timed_out;
     bool lost;      /* its watchdog waited in vain */
@@ -83,6 +84,7 @@ typedef struct RunVerdict {
     const char *result;   /* of RUN_COMPLETED: JSON, result_len bytes */
     size_t result_len;
     const Lines *lines; /* standard error of what ran it: its tail goes with the error; or NULL */
+    bool unbegun;       /* it could not begin here, for the reason in error: nothing else counts */
     bool tasks_refused; /* … and that wanted more processes than TasksMax= */
     bool delayed;       /* the next attempt comes after so many seconds, not by the handler's policy */
     double delay;

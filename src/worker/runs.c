@@ -22,8 +22,9 @@ static void on_run_end(Run *run, void *userdata) {
     Worker *w = userdata;
 
     w->n_busy--;
-    if (run->took > 0)
+    if (run->took > 0 && !run->unbegun)
         handler_took(run->handler, run->took);
+    rest_learn(w, run);
     if (w->narrow) { /* tasks of its handler may have been passed for want of room */
         w->listed = false;
         for (size_t i = 0; i < w->n_queues; i++)
@@ -134,7 +135,9 @@ static int on_start(_unused_ sd_event_source *s, void *userdata) {
         if (run->state != RUN_AHEAD)
             continue;
         Handler *h = handlers_find(&w->handlers, run->name);
-        if (h && slots > 0 && room_take(w, run->name)) {
+        if (h && rest_now(h))
+            run_return(run);
+        else if (h && slots > 0 && room_take(w, run->name)) {
             slots--;
             start(w, run, h);
         } else if (h && h->read_ahead > 0)

@@ -121,7 +121,8 @@ static void on_lost(_unused_ Db *db, const char *error, void *userdata) {
     s->ready = s->interrupted = false;
     if (!s->run)
         return;
-    run_judged(run_leave(s), &(RunVerdict){ .outcome = RUN_DEFERRED, .error = error });
+    const RunVerdict v = { .outcome = RUN_DEFERRED, .unbegun = !s->sent, .error = error };
+    run_judged(run_leave(s), &v);
 }
 
 static void perform(Session *s) {
@@ -249,6 +250,12 @@ static void sql_stop(Run *run, bool ask) {
         session_end(s);
 }
 
+static bool sql_waits(const Run *run) {
+    const Session *s = run->execution;
+
+    return s && !s->sent;
+}
+
 /* Of a run that is given up, its worker ending. */
 static void sql_done(Run *run) {
     Session *s = run->execution;
@@ -283,6 +290,7 @@ const Executor executor_sql = {
     .missing = sql_missing,
     .start = sql_start,
     .stop = sql_stop,
+    .waits = sql_waits,
     .done = sql_done,
     .retire = sql_retire,
 };

@@ -84,6 +84,11 @@ void story_ended(const Run *run) {
 
     if (run->started == 0)
         return; /* went back before it began */
+    if (run->unbegun) {
+        if (run->told)
+            tell(run, LOG_NOTICE, NULL, "Given back, since it could not begin: %s", why);
+        return;
+    }
     if (run->refused) {
         tell(run, LOG_WARNING, LOG_ID_FENCED,
             "Its end after %.3f s does not count: it is no longer this worker's", seconds);

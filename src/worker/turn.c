@@ -38,9 +38,11 @@ static bool any_ended(const Worker *w) {
 }
 
 void turn_status(Worker *w) {
+    char resting[REST_LIST_SIZE];
+
     if (w->session)
-        service_status("%s%zu of %ju slots busy", w->draining ? "draining, " : "", room_busy(w),
-            (uintmax_t) w->config.concurrency);
+        service_status("%s%zu of %ju slots busy%s", w->draining ? "draining, " : "", room_busy(w),
+            (uintmax_t) w->config.concurrency, rest_list(w, resting));
 }
 
 /* ---- the fence of time ---- */
@@ -346,6 +348,7 @@ static int on_poll(sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
         w->claim_wanted = true;
     }
     runs_return_late(w);
+    rest_look(w);
     turn_status(w); /* once a second is enough, and as much as the service manager should have to read */
     idle_look(w);
     turn_want(w, false);
@@ -367,7 +370,7 @@ static int turn(Worker *w) {
 
     if (r >= 0 && !w->named) {
         w->named = true; /* a lost answer is a lost session */
-        r = w->draining ? worker_drains(w->db, w->info.id) : worker_serve(w->db, &w->info, NULL, NULL);
+        r = w->draining ? worker_drains(w->db, w->info.id) : rest_serve(w);
     }
     if (r >= 0 && report_due(w))
         r = report_send(w);
@@ -422,7 +425,7 @@ void turn_reloaded(Worker *w) {
 
 void turn_registered(Worker *w, uint64_t sent) {
     w->proven = sent;
-    w->named = !w->draining;
+    w->named = !w->draining && !rest_any(w);
     fence_set(w);
 }
 

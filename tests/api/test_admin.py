@@ -69,6 +69,15 @@ def test_workers_are_listed_with_what_they_run(api: Client, db: psycopg.Connecti
     assert worker["started_at"].endswith("Z") and worker["last_seen_at"].endswith("Z")
 
 
+def test_a_handler_that_rests_is_shown_and_counted(api: Client, db: psycopg.Connection) -> None:
+    id = register(db)
+    assert api.get("/api/workers/").json["workers"][0]["resting"] == {}
+    db.execute("SELECT pgmill.serve(%s, '{t,u}', '{u}', '{\"cannot start /u: No such file or directory\"}')", [id])
+    (worker,) = api.get("/api/workers/").json["workers"]
+    assert (worker["names"], worker["resting"]) == (["t", "u"], {"u": "cannot start /u: No such file or directory"})
+    assert metrics(api)['pgmill_resting_handlers{name="u"}'] == 1
+
+
 def test_a_quiet_worker_claims_no_more(api: Client, db: psycopg.Connection) -> None:
     id = register(db)
     api.post(TASK)

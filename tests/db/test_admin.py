@@ -111,7 +111,7 @@ def test_a_worker_and_what_it_runs(mill: Mill) -> None:
     verdict, shown = ask(mill, "show_workers", worker.id)
     assert verdict == "done"
     assert ask(mill, "show_workers", None) == ("done", {"workers": [shown]})
-    assert set(shown) == {"id", "instance", "host", "pid", "version", "queues", "names", "status", "started_at",
+    assert set(shown) == {"id", "instance", "host", "pid", "version", "queues", "names", "resting", "status", "started_at",
                           "last_seen_at", "running", "tasks"}
     assert (shown["id"], shown["status"], shown["running"], len(shown["tasks"])) == (str(worker.id), "ACTIVE", 111, 100)
     assert (shown["queues"], shown["names"]) == (["default"], ["t"])

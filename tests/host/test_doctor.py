@@ -4,6 +4,7 @@
 import json
 import os
 import pathlib
+import re
 import socket
 import struct
 import subprocess
@@ -14,7 +15,7 @@ import psycopg
 import pytest
 
 from support.cluster import Cluster
-from support.process import Process
+from support.process import Process, eventually
 
 HARMLESS = "[Task]\nExec=/bin/cat\n"
 
@@ -165,6 +166,16 @@ def test_a_name_that_no_worker_has_is_found(doctor: Doctor, run: Callable[..., P
     db.execute("SELECT pgmill.submit('unknown')")
     found = doctor.look()["task names"]
     assert found["result"] == "problem" and "unknown (default)" in found["found"]
+
+
+def test_a_handler_that_rests_is_found(doctor: Doctor, run: Callable[..., Process], db: psycopg.Connection) -> None:
+    (doctor.tasks / "u.conf").write_text("[Task]\nExec=/nonexistent\n")
+    worker = run("worker", "w", "--database", doctor.database, "--tasks", str(doctor.tasks)).ready()
+    assert doctor.look()["resting handlers"]["result"] == "ok"
+    db.execute("SELECT pgmill.submit('u')")
+    worker.wait_message("resting: u")
+    found = eventually(lambda: (check := doctor.look()["resting handlers"])["result"] == "warning" and check)
+    assert re.fullmatch(r"u on \S+ \(w\): cannot start /nonexistent: No such file or directory", found["found"])
 
 
 def test_an_old_transaction_is_found(doctor: Doctor, db: psycopg.Connection) -> None:

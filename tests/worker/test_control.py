@@ -78,7 +78,7 @@ def test_status_tells_what_runs(mill: Mill, start: Callable[..., Process], peer:
     idle = me.ask("status")
     assert idle | {"id": "", "version": ""} == {
         "name": "w", "id": "", "pid": worker.popen.pid, "version": "", "state": "serving", "database": "connected",
-        "slots": 3, "busy": 0, "queues": ["mail", "default"], "tasks": []}
+        "slots": 3, "busy": 0, "queues": ["mail", "default"], "resting": {}, "tasks": []}
     id = mill.submit("t", queue="mail")
     busy = eventually(lambda: (s := me.ask("status"))["tasks"] and "progress" in s["tasks"][0] and s)
     (task,) = busy["tasks"]
@@ -293,7 +293,7 @@ def test_the_verb_asks_those_that_run(mill: Mill, start: Callable[..., Process],
         return subprocess.run([*own_run(folder), pgmill, "local", *arguments], capture_output=True, text=True)
 
     rows = [line.split() for line in local().stdout.splitlines()]
-    assert rows[0] == ["WORKER", "STATE", "PID", "BUSY", "SLOTS", "QUEUES", "DATABASE"]
+    assert rows[0] == ["WORKER", "STATE", "PID", "BUSY", "SLOTS", "QUEUES", "RESTING", "DATABASE"]
     assert sorted(row[:2] for row in rows[1:]) == [["idle", "stopped"], ["w", "serving"]]
     assert json.loads(local("--json", "w").stdout)["slots"] == 4
     assert local("--wake", "w").returncode == 0

@@ -150,15 +150,73 @@ def test_work_that_was_done_is_done_whatever_was_printed(mill: Mill, script: str
     worker.wait_log(f"its result is not as it was written: {note}" if note else "Completed after")
 
 
+def resting(mill: Mill) -> dict[str, dict[str, str]]:
+    """Of each worker, what rests and why."""
+    return dict(mill.db.execute("SELECT instance, resting FROM pgmill.workers ORDER BY id").fetchall())
+
+
+@pytest.mark.parametrize("mode", ["oneshot", "stream"])
 @pytest.mark.parametrize("path, error", [
     ("/nonexistent/program", "No such file or directory"),
     ("/etc/passwd", "Permission denied"),
-    ("/tmp", "Permission denied"),
 ])
-def test_a_program_that_cannot_be_started(mill: Mill, path: str, error: str) -> None:
-    mill.conf("t", Exec=path, MaxAttempts="1")
-    mill.start()
-    assert mill.ended(mill.submit("t"), "FAILED")["error"] == f"cannot start {path}: {error}"
+def test_a_program_that_cannot_begin_costs_no_attempt_and_its_handler_rests(
+        mill: Mill, path: str, error: str, mode: str) -> None:
+    mill.conf("t", Exec=path, MaxAttempts="1", Mode=mode)
+    mill.handler("other", "echo 1")
+    worker = mill.start()
+    ids = [mill.submit("t") for _ in range(6)]
+    why = f"cannot start {path}: {error}"
+    worker.wait_log(f"The handler of t rests for 1s, and its tasks go back uncounted: {why}")
+    assert mill.ended(mill.submit("other"))["result"] == 1
+    worker.wait_log(f"The handler of t rests for 2s, and its tasks go back uncounted: {why}")
+    worker.wait_message("resting: t")
+    assert resting(mill) == {"w": {"t": why}}
+    for id in ids:
+        task = mill.until(id, "AVAILABLE")
+        assert (task["attempt"], task["errors"], task["started_at"]) == (0, [], None)
+    if mode == "oneshot":  # it is there now, and the pause goes by
+        (mill.tasks / "t.conf.d").mkdir()
+        (mill.tasks / "t.conf.d/mended.conf").write_text("[Task]\nExec=/bin/true\n")
+        worker.signal(signal.SIGHUP)
+        assert all(mill.ended(id)["attempt"] == 1 for id in ids)
+        eventually(lambda: resting(mill) == {"w": {}})
+
+
+def test_a_handler_that_rests_goes_on_by_itself(mill: Mill) -> None:
+    """However long what it begins then will take."""
+    program = mill.folder / "later"
+    mill.conf("t", Exec=str(program))
+    worker = mill.start()
+    id = mill.submit("t")
+    eventually(lambda: resting(mill)["w"])
+    program.write_text("#!/bin/sh\nexec sleep 1000\n")
+    program.chmod(0o755)
+    worker.wait_log("The handler of t rests no more", within=40)
+    eventually(lambda: resting(mill) == {"w": {}})
+    assert mill.show(id)["status"] == "RUNNING"
+
+
+def test_other_workers_take_what_cannot_begin_on_one(mill: Mill) -> None:
+    """Its folder for temporary files is gone; those of the others are there."""
+    mill.handler("t", "echo 1", MaxAttempts="1")
+    ill = mill.start("ill", environment={"TMPDIR": str(mill.folder / "gone")})
+    ids = [mill.submit("t") for _ in range(36)]
+    ill.wait_log("The handler of t rests for")
+    mill.start("well")
+    for id in ids:
+        assert mill.ended(id)["attempt"] == 1
+    eventually(lambda: resting(mill) == {"ill": {"t": resting(mill)["ill"]["t"]}, "well": {}})
+
+
+def test_a_login_of_a_statement_that_is_refused_costs_no_attempt(mill: Mill) -> None:
+    mill.conf("t", Mode="sql", Sql="SELECT $1, $2::uuid", Database="postgresql:///gone?user=nobody-of-this-name", MaxAttempts="1",
+              DeferMax="1")
+    worker = mill.start()
+    id = mill.submit("t")
+    worker.wait_log("The handler of t rests for 2s")
+    task = mill.until(id, "AVAILABLE")
+    assert (task["attempt"], task["errors"]) == (0, [])
 
 
 def test_an_attempt_put_off_is_not_counted(mill: Mill) -> None:

@@ -113,12 +113,6 @@ def test_an_answer_twice_is_logged_and_does_no_harm(mill: Mill) -> None:
     pid_of(mill)
 
 
-def test_a_program_that_cannot_be_started(mill: Mill) -> None:
-    stream(mill, Exec="/nonexistent/program", MaxAttempts="2")
-    mill.start()
-    assert mill.ended(mill.submit("t"), "FAILED")["error"] == "cannot start /nonexistent/program: No such file or directory"
-
-
 def test_it_is_restarted_with_growing_pauses_and_only_when_there_is_work(mill: Mill) -> None:
     stream(mill, MaxAttempts="1")
     mill.start("w", "--concurrency", "1")
