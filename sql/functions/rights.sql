@@ -20,7 +20,7 @@ LANGUAGE sql IMMUTABLE AS $$
     ('call', 'operate api',             'pause resume cancel retry put_queue pause_queue quiet'),
     ('call', 'worker',                  'register take_over attach leave serve drain sleep awake is_idle claim claimed_tasks '
                                         'payload_part finish orders obey report'),
-    ('call', 'api worker',              'give_up rescue tidy'),
+    ('call', 'api worker',              'give_up rescue tidy rehearse'),
     ('call', 'read operate api worker', 'suspects'),
     ('call', 'sql worker',              'own_payload complete'),
     ('own',  'sql worker',              'perform'),
@@ -29,7 +29,7 @@ LANGUAGE sql IMMUTABLE AS $$
     ('own',  'submit read operate sql api worker',
                                         'uuid_v7 uuid_time uuid_floor rfc3339 status rights'),
     ('part', '',                        'lock_class bounds histogram plus buckets ready_names due wake_queue running '
-                                        'state_after errors_add end_runs wake_limited wake_returned be_patient steerable '
+                                        'state_after errors_add end_runs wake_limited wake_returned be_patient confirm steerable '
                                         'call_worker tell notify_events is_quiet set_rights'),
     ('look', 'read operate api',        'task tally queue_names'),
     ('look', 'read operate api worker', 'worker_states'),

@@ -21,6 +21,7 @@ BEGIN
     WHERE s.last_tick < excluded.last_tick AND s.last_tick = known;
   IF NOT FOUND THEN
     verdict := CASE WHEN tick <= (SELECT s.last_tick FROM pgmill.schedules s WHERE s.name = schedule) THEN 'passed' ELSE 'moved' END;
+    PERFORM pgmill.confirm();
     RETURN;
   END IF;
   BEGIN

@@ -61,8 +61,18 @@ COMMENT ON FUNCTION pgmill.submit IS
   'Submits a task in the caller''s transaction and returns its id; scheduled_at in the past means now; '
   'unique_violation while another unfinished task of the queue has the unique_key';
 
+-- What an earlier transaction has written may be on this server alone, where that one was cut off before it had waited
+-- for a standby: a crash, an ended session. Who acknowledges it by a transaction of its own calls this, since a commit
+-- that writes waits for all that was written before it.
+CREATE OR REPLACE FUNCTION pgmill.confirm() RETURNS void
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  PERFORM pg_logical_emit_message(true, 'pgmill', '');
+END
+$$;
+
 -- A group from the API; arrays in parallel, tags as array literals. The ids come from the API, so that a group
--- whose answer was lost can be sent again: rows that are there already are left alone.
+-- whose answer was lost can be sent again: rows that are there already are left alone, and waited for.
 CREATE OR REPLACE FUNCTION pgmill.submit_group(
   ids uuid[], queues text[], names text[], payloads text[], priorities pgmill.priority[],
   scheduled timestamptz[], tries int[], timeouts float8[], tags text[], unique_keys text[]
@@ -91,6 +101,26 @@ BEGIN
   )
   SELECT coalesce(array_agg(s.id), '{}') INTO fresh FROM stored s;
   PERFORM pgmill.tell(fresh);
+  IF cardinality(fresh) < cardinality(ids) THEN
+    PERFORM pgmill.confirm();
+  END IF;
+END
+$$;
+
+-- Raises what a submission with a payload of so many bytes would meet now.
+CREATE OR REPLACE FUNCTION pgmill.rehearse(bytes int) RETURNS void
+LANGUAGE plpgsql VOLATILE SET lock_timeout = '500ms' AS $$
+DECLARE
+  noise constant text := (SELECT coalesce(string_agg(md5(random()::text), ''), '') FROM generate_series(1, bytes / 32));
+BEGIN
+  BEGIN
+    PERFORM pgmill.submit_group(ARRAY[pgmill.uuid_v7()], '{default}', '{rehearsal}', ARRAY[to_json(noise)::text],
+                                '{MEDIUM}', '{NULL}', '{NULL}', '{NULL}', '{"{}"}', '{NULL}');
+    RAISE SQLSTATE 'PM002';
+  EXCEPTION WHEN SQLSTATE 'PM002' THEN
+    NULL;  -- taken back
+  END;
+  PERFORM pgmill.confirm();
 END
 $$;
 
@@ -122,6 +152,7 @@ BEGIN
       INTO verdict, stored
       FROM pgmill.idempotency i WHERE i.scope = submit_keyed.scope AND i.key = submit_keyed.key;
       IF verdict IS NOT NULL THEN
+        PERFORM pgmill.confirm();
         RETURN;
       END IF;
     END IF;

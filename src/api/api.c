@@ -18,6 +18,7 @@
 #include "api/submit.h"
 #include "api/wait.h"
 #include "base/log.h"
+#include "base/log_id.h"
 #include "base/service.h"
 #include "base/time.h"
 
@@ -35,12 +36,26 @@ static const char *addresses(const Api *api, char *buf, size_t size) {
     return buf;
 }
 
-/* The first one that cannot be used and knows why. */
-static const Link *culprit(const Api *api) {
-    for (size_t i = 0; i < _LINK_USE_MAX; i++)
-        if (!link_db(api->links[i]) && link_state(api->links[i]))
-            return api->links[i];
-    return NULL;
+/* Why the service is not ready. */
+typedef struct Lack {
+    const char *state, *why, *log_id;
+} Lack;
+
+static const char not_storing[] = "waiting: submissions are not stored";
+
+/* False: nothing is missing, or why is not known yet. */
+static bool find_lack(const Api *api, Lack *ret) {
+    for (size_t i = 0; i < _LINK_USE_MAX; i++) {
+        const Link *l = api->links[i];
+        if (!link_db(l) && link_state(l)) {
+            *ret = (Lack){ link_state(l), link_why(l), link_log_id(l) };
+            return true;
+        }
+    }
+    if (api_missing_link(api) || !storing_why(api->storing))
+        return false;
+    *ret = (Lack){ not_storing, storing_why(api->storing), LOG_ID_NOT_STORING };
+    return true;
 }
 
 /* ---- the database comes and goes ---- */
@@ -63,17 +78,13 @@ static void say_usable(Api *api) {
 }
 
 /* Logged once for each state, not for each of the links nor for each try. */
-static void say_unusable(Api *api) {
-    const Link *link = culprit(api);
-
-    if (!link)
+static void say_unusable(Api *api, const Lack *lack) {
+    service_status("%s: %s", lack->state, lack->why);
+    if (api->said == lack->state)
         return;
-    service_status("%s: %s", link_state(link), link_why(link));
-    if (api->said == link_state(link))
-        return;
-    api->said = link_state(link);
-    log_event(api->was_usable ? LOG_WARNING : LOG_NOTICE, link_log_id(link), NULL, "%s, %s: %s",
-        api->was_usable ? "Answering 503" : "Not ready yet", api->said, link_why(link));
+    api->said = lack->state;
+    log_event(api->was_usable ? LOG_WARNING : LOG_NOTICE, lack->log_id, NULL, "%s, %s: %s",
+        api->was_usable ? "Answering 503" : "Not ready yet", lack->state, lack->why);
 }
 
 /* As soon as it is known whether the database can be used: the first request, which may be the very reason why this
@@ -90,27 +101,50 @@ static int open_doors(Api *api) {
     return 0;
 }
 
+static void look_whether_ready(void *userdata) {
+    Api *api = userdata;
+    bool ready = api_is_ready(api);
+    Lack lack;
+
+    if (!api->server)
+        return; /* still being made */
+    bool lacks = !ready && find_lack(api, &lack);
+    if (!api->open && (ready || lacks) && open_doors(api) < 0) {
+        (void) sd_event_exit(api->event, EX_OSERR);
+        return;
+    }
+    if (lacks)
+        say_unusable(api, &lack);
+    else if (ready && api->said != usable)
+        say_usable(api);
+}
+
+/* Settings of the same file lead all sessions to the same pooler, so that another try would not mend it. */
+static void on_pooled(void *userdata) {
+    const Api *api = userdata;
+
+    log_event(LOG_ERR, LOG_ID_POOLER, NULL,
+        "There is a connection pooler between this service and PostgreSQL. It needs sessions of its own: "
+        "give "
+        "it the server's own address and port");
+    (void) sd_event_exit(api->event, EX_CONFIG);
+}
+
 static void on_link_changed(Link *l, void *userdata) {
     Api *api = userdata;
 
     if (!api->server)
         return; /* still being made */
-    if (l == api->links[LINK_WRITE] || l == api->links[LINK_WRITE_TOO])
+    if (l == api->links[LINK_WRITE] || l == api->links[LINK_WRITE_TOO]) {
         groups_link_changed(api->submissions);
-    else if (l == api->links[LINK_READ]) {
+        if (l == api->links[LINK_WRITE])
+            storing_link_changed(api->storing);
+    } else if (l == api->links[LINK_READ]) {
         groups_link_changed(api->reads);
         watch_link_changed(api->watch);
     } else if (l == api->links[LINK_STEER] && !link_db(l))
         rescuer_reset(api->rescuer);
-    bool ok = !api_missing_link(api);
-    if (!api->open && (ok || culprit(api)) && open_doors(api) < 0) {
-        (void) sd_event_exit(api->event, EX_OSERR);
-        return;
-    }
-    if (!ok)
-        say_unusable(api);
-    else if (api->said != usable)
-        say_usable(api);
+    look_whether_ready(api);
 }
 
 /* ---- changes of tasks ---- */
@@ -246,7 +280,9 @@ static int make_links(Api *api) {
         [LINK_BULK] = "pgmill-api bulk",
         [LINK_BROWSE] = "pgmill-api browse",
     };
-    static const LinkEvents events = { .changed = on_link_changed, .notified = on_notified };
+    static const LinkEvents events = {
+        .changed = on_link_changed, .notified = on_notified, .pooled = on_pooled
+    };
 
     for (size_t i = 0; i < _LINK_USE_MAX; i++) {
         _cleanup_(freep) char *error = NULL;
@@ -265,9 +301,11 @@ static int make_queues(Api *api) {
     static const WatchEvents events = { .live = on_live, .gap = on_gap, .event = on_event };
     Link *read = api->links[LINK_READ];
 
-    int r = groups_new(&api->submissions, api->event, &api->links[LINK_WRITE], 2, &submit_ops);
+    int r = storing_new(&api->storing, api->event, api->links[LINK_WRITE], look_whether_ready, api);
     if (r >= 0)
-        r = groups_new(&api->reads, api->event, &read, 1, &read_ops);
+        r = groups_new(&api->submissions, api->event, &api->links[LINK_WRITE], 2, &submit_ops, api->storing);
+    if (r >= 0)
+        r = groups_new(&api->reads, api->event, &read, 1, &read_ops, NULL);
     if (r >= 0)
         r = watch_new(&api->watch, api->event, read, api->instance, &events, api);
     if (r >= 0)
@@ -307,6 +345,7 @@ static void api_done(Api *api) {
     watch_free(api->watch);
     metrics_free(api->metrics);
     poke_free(api->poke);
+    storing_free(api->storing);
     for (size_t i = 0; i < _LINK_USE_MAX; i++)
         link_free(api->links[i]);
     listen_sockets_done(&api->listen);
@@ -366,7 +405,7 @@ static int run(int argc, char *argv[]) {
     r = serve(&api);
     if (r == -EINVAL || r == -EACCES)
         return status = EX_CONFIG;
-    return r < 0 ? EX_OSERR : r;
+    return status = r < 0 ? EX_OSERR : r;
 }
 
 const Verb api_verb = {
@@ -375,8 +414,8 @@ const Verb api_verb = {
     .arguments = "[OPTION…]",
     .summary = "Serve the REST API",
     .help = "Takes its listening sockets from the service manager, else makes those of --listen.\n"
-            "Ready as soon as the database can be used, or after 15 seconds without; whenever it is away, "
-            "requests\n"
-            "get 503.\n",
+            "Ready as soon as the database stores submissions, or after 15 seconds without; whenever it is "
+            "away,\n"
+            "requests get 503. A connection pooler on the way to it is refused: exit status 78.\n",
     .section = "API",
 };

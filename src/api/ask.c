@@ -96,14 +96,16 @@ static bool is_worth_it(const Ask *ask, DbOutcome outcome) {
 
 void ask_on_reply(_unused_ Db *db, const DbReply *reply, void *userdata) {
     Ask *ask = userdata;
+    DbReply known = *reply;
 
-    if (reply->outcome == DB_OK && db_rows(reply->rows) > 0) {
-        ask->answer(ask, reply->rows);
+    known.outcome = db_outcome(reply);
+    if (known.outcome == DB_OK && db_rows(known.rows) > 0) {
+        ask->answer(ask, known.rows);
         return ask_free(ask);
     }
-    if (!is_worth_it(ask, reply->outcome))
-        return fail(ask, reply);
-    ask->lost |= reply->outcome == DB_LOST;
+    if (!is_worth_it(ask, known.outcome))
+        return fail(ask, &known);
+    ask->lost |= known.outcome == DB_LOST;
     again(ask);
 }
 

@@ -42,6 +42,7 @@ typedef struct Api {
     Asking asking[_LINK_USE_MAX];
     struct Asks *asks;
     Groups *submissions, *reads;
+    Storing *storing;
     struct Watch *watch;
     struct Waits *waits;
     struct Events *events;
@@ -59,6 +60,11 @@ static inline const Link *api_missing_link(const Api *api) {
         if (!link_db(api->links[i]))
             return api->links[i];
     return NULL;
+}
+
+/* Would a submission be stored, and may everything else be asked? */
+static inline bool api_is_ready(const Api *api) {
+    return !api_missing_link(api) && storing_works(api->storing);
 }
 
 /* May r do what needs this scope, by the tokens that are accepted now? Who may open a Unix socket was let in by its

@@ -38,6 +38,7 @@ struct Groups {
     Lane lanes[GROUP_LANES_MAX];
     size_t n_lanes;
     const GroupOps *ops;
+    Storing *storing;
     GroupItem *first, *last; /* waiting */
     size_t waiting, items, bytes;
     unsigned under_way; /* in all lanes */
@@ -189,18 +190,29 @@ static void group_deliver(Group *g, const DbRows *rows) {
     free(g);
 }
 
+static size_t group_bytes(const Group *g) {
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < g->count; i++)
+        bytes += g->items[i]->bytes;
+    return bytes;
+}
+
 static void on_answer(_unused_ Db *db, const DbReply *reply, void *userdata) {
     Group *g = userdata;
+    Groups *all = g->owner;
 
     g->lane->under_way--;
-    g->owner->under_way--;
-    groups_flush(g->owner); /* the database works on while the answers are written */
-    switch (reply->outcome) {
+    all->under_way--;
+    groups_flush(all); /* the database works on while the answers are written */
+    if (all->storing)
+        storing_told(all->storing, reply, group_bytes(g));
+    switch (db_outcome(reply)) {
     case DB_OK:
         return group_deliver(g, reply->rows);
     case DB_LOST:
         g->lost = true;
-        return group_again(g, 0);
+        return group_again(g, reply->outcome == DB_LOST ? 0 : TICK_USEC);
     case DB_SKIPPED:
     case DB_RETRY:
     case DB_LOCKED:
@@ -300,7 +312,8 @@ void groups_link_changed(Groups *all) {
     }
 }
 
-int groups_new(Groups **ret, sd_event *event, Link *const links[], size_t n_links, const GroupOps *ops) {
+int groups_new(Groups **ret, sd_event *event, Link *const links[], size_t n_links, const GroupOps *ops,
+    Storing *storing) {
     _cleanup_(groups_freep) Groups *all = calloc(1, sizeof(Groups));
 
     if (!all)
@@ -308,6 +321,7 @@ int groups_new(Groups **ret, sd_event *event, Link *const links[], size_t n_link
     for (; all->n_lanes < MIN(n_links, (size_t) GROUP_LANES_MAX); all->n_lanes++)
         all->lanes[all->n_lanes].link = links[all->n_lanes];
     all->ops = ops;
+    all->storing = storing;
     int r = timer_new(&all->tick, event, USEC_PER_MSEC, on_tick, all);
     if (r < 0)
         return r;

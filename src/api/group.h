@@ -6,12 +6,13 @@
  *
  * A group is at most GROUP_MAX rows. Two of like size are under way at most times, more when full ones wait; on several
  * sessions, so that one is executed while another is flushed.
- * A group that is refused is halved until the culprit stands alone. One whose answer was lost is sent again once
- * the connection is back (storing is harmless to repeat: the ids are ours), and given up a minute after its first
- * sending; one that the database could not take just now is tried again for five seconds.
+ * A group that is refused is halved until the culprit stands alone. One whose answer was lost, or whose replication was
+ * not waited for, is sent again once the connection is back (storing is harmless to repeat: the ids are ours), and given
+ * up a minute after its first sending; one that the database could not take just now is tried again for five seconds.
  */
 #include "api/http.h"
 #include "api/link.h"
+#include "api/storing.h"
 #include "store/task.h"
 
 #define GROUP_MAX       64
@@ -36,7 +37,9 @@ typedef struct GroupOps {
 
 typedef struct Groups Groups;
 
-int groups_new(Groups **ret, sd_event *event, Link *const links[], size_t n_links, const GroupOps *ops);
+/* storing: is told what became of each; NULL: of reads nobody is. */
+int groups_new(Groups **ret, sd_event *event, Link *const links[], size_t n_links, const GroupOps *ops,
+    Storing *storing);
 Groups *groups_free(Groups *g); /* the links must be free before; what is left is answered by gave_up() */
 void groups_freep(Groups **g);
 

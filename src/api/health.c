@@ -2,6 +2,7 @@
 #include "api/health.h"
 
 #include "api/failure.h"
+#include "api/problem.h"
 
 static void answer_ok(HttpRequest *r) {
     Buf body = {};
@@ -19,5 +20,7 @@ void health_ready(Api *api, HttpRequest *r, _unused_ const char *capture) {
 
     if (missing)
         return failure_answer_unusable(r, missing);
+    if (!storing_works(api->storing))
+        return problem_answer(r, PROBLEM_NO_DATABASE, "The database stores no submissions now");
     answer_ok(r);
 }

@@ -81,9 +81,19 @@ static void on_notified(_unused_ Db *db, const char *channel, const char *payloa
         l->events->notified(channel, payload, l->userdata);
 }
 
+static void on_pooled(_unused_ Db *db, void *userdata) {
+    const Link *l = userdata;
+
+    l->events->pooled(l->userdata);
+}
+
 int link_new(Link **ret, sd_event *event, const char *conninfo, const char *name, const LinkEvents *events,
     void *userdata, char **ret_error) {
-    static const DbEvents db_events = { .connected = on_connected, .lost = on_lost, .notified = on_notified };
+    static const DbEvents db_events = { .connected = on_connected,
+        .lost = on_lost,
+        .notified = on_notified,
+        .pooled = on_pooled,
+        .writes = true };
     _cleanup_(link_freep) Link *l = calloc(1, sizeof(Link));
 
     if (!l || string_replace(&l->why, "") < 0)

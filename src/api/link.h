@@ -13,6 +13,8 @@ typedef struct LinkEvents {
     void (*changed)(Link *l, void *userdata);
     /* What this session listens for; may be NULL. */
     void (*notified)(const char *channel, const char *payload, void *userdata);
+    /* A pooler on the way shares sessions out: what was listened for would never be told. */
+    void (*pooled)(void *userdata);
 } LinkEvents;
 
 /* Errors as db_new(). */

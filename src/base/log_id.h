@@ -11,5 +11,6 @@
 #define LOG_ID_WORKER_RESCUED "d244845868b34402b2e24202aba2b484" /* its tasks went back */
 #define LOG_ID_HANDLER_RESTS  "ccf87b8bf17247a7a662f621162bc67b" /* its program cannot begin here */
 #define LOG_ID_POOLER         "e7baf3100d1b4dbbac5bd00b54f8fa98"
+#define LOG_ID_NOT_STORING    "355928c7e5f24fac947e1f16d9a4f798"
 #define LOG_ID_SCHEMA_TOO_OLD "88206babf64f4c2786efd37a1bec37b7"
 #define LOG_ID_SCHEMA_TOO_NEW "164fe279014d4a168ac35c3f21773c8c"

@@ -52,11 +52,25 @@ static CheckResult pooler_look(_unused_ const Check *self, const CheckContext *c
         return CHECK_UNSEEN;
     for (size_t i = 0; i < ELEMENTS(both); i++)
         if (db_int(both[i], 0, 0) != db_backend_pid(c->db) || !db_bool(both[i], 0, 1)) {
-            buf_puts(
-                found, "there is a connection pooler on the way, and a worker needs a session of its own");
+            buf_puts(found,
+                "there is a connection pooler on the way, and API and workers need sessions of their own");
             return CHECK_PROBLEM;
         }
     buf_puts(found, "none on the way");
+    return CHECK_OK;
+}
+
+/* Waits for no standby: that is another question, and might take for ever. */
+static CheckResult storing_look(_unused_ const Check *self, const CheckContext *c, Buf *found) {
+    static const DbStatement statement = { "doctor_storing",
+        "SELECT set_config('synchronous_commit', 'local', true), pgmill.rehearse(65536)", 0 };
+    _cleanup_(freep) char *error = NULL;
+    DbOutcome outcome;
+
+    int r = db_query(c->db, &statement, NULL, NULL, &outcome, &error);
+    buf_puts(found, r >= 0 ? "a task would be stored" : error ? error : strerror(-r));
+    if (r < 0)
+        return outcome == DB_RETRY || outcome == DB_LOCKED ? CHECK_PROBLEM : CHECK_UNSEEN;
     return CHECK_OK;
 }
 
@@ -153,6 +167,32 @@ const Check server_checks[] = {
             0 },
     },
     {
+        .name = "storing",
+        .look = storing_look,
+        .database = true,
+        .remedy = "make room on the server's disk, or end what holds the lock; GET /readyz is 503 until then",
+    },
+    {
+        .name = "WAL",
+        .look = check_by_sql,
+        .database = true,
+        .remedy =
+            "mend archive_command, or drop the replication slot that has no reader: the server keeps all WAL "
+            "for them until its disk is full",
+        .statement = { "doctor_wal",
+            "SELECT CASE WHEN a.failed OR s.slots IS NOT NULL THEN 'warning' ELSE 'ok' END, "
+            "coalesce(nullif(concat_ws(', ', CASE WHEN a.failed THEN format('archiving failed last at %s', "
+            "a.at) "
+            "END, 'kept for ' || s.slots), ''), 'none is kept for too long') "
+            "FROM (SELECT coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false) AS "
+            "failed, "
+            "date_trunc('second', last_failed_time) AS at FROM pg_stat_archiver) a, "
+            "(SELECT string_agg(format('the replication slot %s', slot_name), ', ' ORDER BY slot_name) AS "
+            "slots "
+            "FROM pg_replication_slots WHERE NOT active AND wal_status <> 'reserved') s",
+            0 },
+    },
+    {
         .name = "encoding",
         .look = check_by_sql,
         .database = true,
@@ -202,7 +242,7 @@ const Check server_checks[] = {
         .name = "pooler",
         .look = pooler_look,
         .database = true,
-        .remedy = "give the workers the server's own address and port in Url= of the section [Database]",
+        .remedy = "give API and workers the server's own address and port in Url= of the section [Database]",
     },
     {
         .name = "keepalives",

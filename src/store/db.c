@@ -100,6 +100,8 @@ static void sync_answered(Db *db) {
     if (p.callback)
         p.callback(db, &reply, p.userdata);
     PQclear(TAKE_PTR(db->kept));
+    if (db->events->writes && streq(error.sqlstate, "25006"))
+        db_reconnect(db, reply.message);
     db_error_done(&error);
 }
 

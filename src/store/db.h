@@ -39,6 +39,11 @@ typedef struct DbReply {
 } DbReply;
 /* All of it is valid during the callback only. */
 
+/* For a group that writes: one that was warned is as good as lost, since what it did may be on this server alone. */
+static inline DbOutcome db_outcome(const DbReply *reply) {
+    return reply->outcome == DB_OK && reply->warned ? DB_LOST : reply->outcome;
+}
+
 /* A callback may send more statements, and may db_free() the connection only from the loop, never from here. */
 typedef void (*DbCallback)(Db *db, const DbReply *reply, void *userdata);
 
@@ -58,6 +63,9 @@ typedef struct DbEvents {
     void (*notified)(Db *db, const char *channel, const char *payload, void *userdata);
     /* The server sent a WARNING that puts no commit in doubt. One line; from inside libpq: log it, and no more. */
     void (*warned)(Db *db, const char *message, void *userdata);
+    /* Instead of connected(): a pooler on the way shares the server's sessions out. NULL: any will do. */
+    void (*pooled)(Db *db, void *userdata);
+    bool writes; /* a server that takes no writes is no use: such a session is lost, at connect or later */
 } DbEvents; /* each may be NULL */
 
 /*

@@ -6,17 +6,32 @@
 #include "base/util.h"
 #include "store/db_parts.h"
 
+/* A pooler tells the client a process number of its own; and its sessions have statements that another client prepared,
+ * or lack those that this one did. */
+static bool is_pooled(const Db *db, const DbReply *reply) {
+    if (reply->outcome == DB_OK)
+        return db_int(reply->rows, 0, 0) != db_backend_pid(db);
+    return streq(reply->sqlstate, "42P05") || streq(reply->sqlstate, "26000");
+}
+
 static void on_set(Db *db, const DbReply *reply, _unused_ void *userdata) {
-    if (reply->outcome != DB_OK && reply->outcome != DB_LOST)
+    if (reply->outcome == DB_LOST)
+        return;
+    if (db->events->pooled && is_pooled(db, reply))
+        db->events->pooled(db, db->userdata);
+    else if (reply->outcome != DB_OK)
         db_reconnect(db, reply->message);
-    else if (reply->outcome == DB_OK && db->events->connected)
+    else if (db->events->writes && db_bool(reply->rows, 0, 1))
+        db_reconnect(db, "the server takes no writes: it is a standby, or sessions are read-only");
+    else if (db->events->connected)
         db->events->connected(db, db->userdata);
 }
 
 int db_settings_send(Db *db) {
     static const DbStatement statement = {
         .name = "settings",
-        .sql = "SELECT set_config(p.name, p.value, false) FROM (VALUES "
+        .sql = "SELECT pg_backend_pid(), current_setting('transaction_read_only')::bool, "
+               "count(set_config(p.name, p.value, false)) FROM (VALUES "
                /* What was acknowledged is on disk; and that its copy is not, is said by a warning. */
                "('synchronous_commit', CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') "
                "THEN 'on' ELSE current_setting('synchronous_commit') END), "

@@ -242,6 +242,16 @@ static void submit_wake(Db *db, const char *const literals[static SUBMIT_PARAMS]
         (void) db_sync(db, NULL, NULL);
 }
 
+int task_rehearse(Db *db, size_t bytes, DbCallback callback, void *userdata) {
+    static const DbStatement statement = {
+        .name = "rehearse", .sql = "SELECT pgmill.rehearse($1)", .params = 1
+    };
+    char size[24];
+
+    (void) snprintf(size, sizeof(size), "%zu", bytes);
+    return db_call(db, &statement, (const char *[]){ size }, callback, userdata);
+}
+
 /* The second function is given the first one's result only so that it runs after it. */
 int task_submit_group(Db *db, TaskNew *const tasks[], size_t n, DbCallback callback, void *userdata) {
     static const DbStatement statement = {

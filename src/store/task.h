@@ -77,6 +77,10 @@ void task_new_freep(TaskNew **t);
  */
 int task_submit_group(Db *db, TaskNew *const tasks[], size_t n, DbCallback callback, void *userdata);
 
+/* Stores a task with a payload of so many bytes and takes it back, in one durable transaction: DB_OK, a submission
+ * would be stored now. Errors as above. */
+int task_rehearse(Db *db, size_t bytes, DbCallback callback, void *userdata);
+
 /* Whose submission it is and what it says, so that it can be repeated. */
 typedef struct TaskKey {
     const char *scope;   /* who asks: the token */

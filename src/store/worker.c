@@ -54,8 +54,8 @@ int worker_session(Db *db, DbCallback callback, void *userdata) {
     static const DbStatement statement = {
         .name = "worker_session",
         .sql =
-            "SELECT pg_backend_pid(), "
-            "set_config('tcp_keepalives_idle', '2', false), set_config('tcp_keepalives_interval', '1', "
+            "SELECT set_config('tcp_keepalives_idle', '2', false), set_config('tcp_keepalives_interval', "
+            "'1', "
             "false), "
             "set_config('tcp_keepalives_count', '2', false), set_config('tcp_user_timeout', '4000', false), "
             "set_config('client_connection_check_interval', '500', false)",

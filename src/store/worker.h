@@ -27,7 +27,7 @@ int worker_take_over(Db *db, Id worker, DbCallback callback, void *userdata);
 /* This session takes over from the worker's former one. One row: boolean, false: it was given up. */
 int worker_attach(Db *db, Id worker, DbCallback callback, void *userdata);
 
-/* One row: the backend's own pid, for comparison with db_backend_pid(): unequal behind a pooler. */
+/* The server lets go of a session whose client's host has vanished. */
 int worker_session(Db *db, DbCallback callback, void *userdata);
 
 /* The position a scan of a queue goes on from: of the last row taken, per priority. */

@@ -81,19 +81,11 @@ static void step_schema(Worker *w) {
     check_sent(w, schema_check(w->db, on_schema, w));
 }
 
-static void on_session(Db *db, const DbReply *reply, void *userdata) {
+static void on_session(_unused_ Db *db, const DbReply *reply, void *userdata) {
     Worker *w = userdata;
 
-    if (!answered(w, reply, "set the session up"))
-        return;
-    if (db_int(reply->rows, 0, 0) != db_backend_pid(db)) {
-        log_event(LOG_ERR, LOG_ID_POOLER, NULL,
-            "There is a connection pooler between this worker and PostgreSQL. A worker needs a session of "
-            "its own: give it the server's own address and port");
-        worker_fatal(w, EX_CONFIG);
-        return;
-    }
-    step_lock(w);
+    if (answered(w, reply, "set the session up"))
+        step_lock(w);
 }
 
 static void step_session(Worker *w) {
@@ -204,6 +196,14 @@ static void on_connected(_unused_ Db *db, void *userdata) {
     step_schema(userdata);
 }
 
+static void on_pooled(_unused_ Db *db, void *userdata) {
+    log_event(LOG_ERR, LOG_ID_POOLER, NULL,
+        "There is a connection pooler between this worker and PostgreSQL. A worker needs sessions of its "
+        "own: "
+        "give it the server's own address and port");
+    worker_fatal(userdata, EX_CONFIG);
+}
+
 static void on_lost(_unused_ Db *db, const char *error, void *userdata) {
     Worker *w = userdata;
 
@@ -237,9 +237,12 @@ static void on_warned(_unused_ Db *db, const char *message, void *userdata) {
 }
 
 int session_open(Worker *w) {
-    static const DbEvents events = {
-        .connected = on_connected, .lost = on_lost, .notified = on_notified, .warned = on_warned
-    };
+    static const DbEvents events = { .connected = on_connected,
+        .lost = on_lost,
+        .notified = on_notified,
+        .warned = on_warned,
+        .pooled = on_pooled,
+        .writes = true };
     _cleanup_(freep) char *name = NULL, *error = NULL;
 
     if (string_printf(&name, "pgmill-worker@%s", w->info.instance) < 0)

@@ -205,6 +205,28 @@ def pooled(listener: socket.socket, server: str) -> None:
         answers.join()
 
 
+def test_a_database_that_stores_nothing_is_found(doctor: Doctor, db: psycopg.Connection) -> None:
+    assert doctor.results()["storing"] == "ok"
+    assert db.execute("SELECT count(*) FROM pgmill.tasks").fetchone() == (0,)
+    db.execute("""
+        CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$
+          BEGIN RAISE disk_full USING MESSAGE = 'could not extend file: No space left on device'; END $$;
+        CREATE TRIGGER full_disk BEFORE INSERT ON pgmill.tasks FOR EACH ROW EXECUTE FUNCTION full_disk()""")
+    check = doctor.look()["storing"]
+    assert check["result"] == "problem" and "No space left on device" in check["found"]
+
+
+def test_what_will_fill_the_disk_is_found(own_cluster: Cluster, pgmill: str, folder: pathlib.Path) -> None:
+    doctor = Doctor(pgmill, own_cluster.fresh(), folder)
+    assert doctor.results()["WAL"] == "ok"
+    own_cluster.configure(max_wal_size="32MB")
+    own_cluster.admin.execute("SELECT pg_create_physical_replication_slot('forgotten', true)")
+    for _ in range(8):
+        own_cluster.admin.execute("SELECT pg_logical_emit_message(true, 'test', ''), pg_switch_wal()")
+    check = doctor.look()["WAL"]
+    assert check["result"] == "warning" and "forgotten" in check["found"]
+
+
 def test_a_pooler_is_found(doctor: Doctor, cluster: Cluster) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(doctor.folder / ".s.PGSQL.5432"))
