@@ -2,6 +2,21 @@
 -- Queues, workers and the whole, as REST and Prometheus show them. Nothing here counts the table: ends come from the
 -- tallies, running tasks from the heartbeats, and what waits is the rest.
 
+-- Queues that have ready tasks, but for some; the first 1,000: one look into the index for each.
+CREATE OR REPLACE FUNCTION pgmill.ready_queues(but text[]) RETURNS SETOF text
+LANGUAGE plpgsql STABLE SET enable_seqscan = off SET jit = off AS $$
+BEGIN
+  RETURN QUERY
+  WITH RECURSIVE n (name) AS (
+    (SELECT t.queue::text FROM pgmill.tasks t WHERE t.ready ORDER BY t.queue LIMIT 1)
+    UNION ALL
+    SELECT (SELECT t.queue::text FROM pgmill.tasks t WHERE t.ready AND t.queue > n.name ORDER BY t.queue LIMIT 1)
+    FROM n WHERE n.name IS NOT NULL
+  )
+  SELECT n.name FROM n WHERE n.name IS NOT NULL AND n.name <> ALL (but) LIMIT 1000;
+END
+$$;
+
 -- The names of a queue's ready tasks, the first 1,000: one look into the index for each.
 CREATE OR REPLACE FUNCTION pgmill.ready_names(queue text) RETURNS SETOF text
 LANGUAGE sql STABLE AS $$
@@ -13,6 +28,34 @@ LANGUAGE sql STABLE AS $$
     FROM n WHERE n.name IS NOT NULL
   )
   SELECT n.name FROM n WHERE n.name IS NOT NULL LIMIT 1000
+$$;
+
+-- Since when the oldest task has been due, of one queue.
+CREATE OR REPLACE FUNCTION pgmill.oldest_due(queue text) RETURNS timestamptz
+LANGUAGE sql STABLE AS $$
+  SELECT min(l.due_at)
+  FROM pgmill.ready_names(oldest_due.queue) AS w (word) CROSS JOIN unnest(enum_range(NULL::pgmill.priority)) p
+  CROSS JOIN LATERAL (
+    SELECT t.due_at FROM pgmill.tasks t
+    WHERE t.ready AND t.queue = oldest_due.queue AND t.name = w.word AND t.priority = p ORDER BY t.due_at, t.id LIMIT 1) l
+  WHERE l.due_at <= clock_timestamp()
+$$;
+
+-- The same of all queues but some. Looks at 100,000 ready tasks; where there are more, at the oldest of 1,000 queues.
+CREATE OR REPLACE FUNCTION pgmill.oldest_due_but(queues text[]) RETURNS timestamptz
+LANGUAGE plpgsql STABLE SET enable_seqscan = off SET jit = off AS $$
+DECLARE
+  seen bigint;
+  oldest timestamptz;
+BEGIN
+  SELECT count(*), min(t.due_at) FILTER (WHERE t.due_at <= clock_timestamp() AND t.queue <> ALL (queues))
+  INTO seen, oldest FROM (SELECT t.queue, t.due_at FROM pgmill.tasks t WHERE t.ready LIMIT 100000) t;
+  IF seen = 100000 THEN
+    SELECT min(pgmill.oldest_due(q.name)) INTO oldest
+    FROM (SELECT r.name FROM pgmill.ready_queues('{}') AS r (name) WHERE r.name <> ALL (queues) LIMIT 1000) q;
+  END IF;
+  RETURN oldest;
+END
 $$;
 
 -- How many of a queue's `waiting` tasks (neither running nor paused) are due, and since when; and how many of the others
@@ -45,11 +88,7 @@ BEGIN
   END IF;
   retryable := least(retryable, waiting - available);
   scheduled := waiting - available - retryable;
-  SELECT extract(epoch FROM clock - min(l.due_at))::float8 INTO oldest_seconds
-  FROM unnest(names) AS w (word) CROSS JOIN unnest(enum_range(NULL::pgmill.priority)) p CROSS JOIN LATERAL (
-    SELECT t.due_at FROM pgmill.tasks t
-    WHERE t.ready AND t.queue = due.queue AND t.name = w.word AND t.priority = p ORDER BY t.due_at, t.id LIMIT 1) l
-  WHERE l.due_at <= clock;
+  oldest_seconds := extract(epoch FROM clock - pgmill.oldest_due(queue));
 END
 $$;
 
@@ -67,74 +106,108 @@ UNION SELECT t.queue FROM pgmill.tallies t WHERE t.queue <> ''
 UNION SELECT unnest(w.queues) FROM pgmill.workers w JOIN pgmill.heartbeats h ON h.worker = w.id AND NOT h.dead;
 
 -- Queues where tasks wait and that no worker serves, 1,000 at most. Asked every second: of queues that are served
--- no task is looked at.
+-- no more than one task is looked at.
 CREATE OR REPLACE FUNCTION pgmill.unserved_queues() RETURNS text[]
 LANGUAGE sql STABLE AS $$
-  WITH served AS MATERIALIZED (
-    SELECT DISTINCT unnest(w.queues) AS name FROM pgmill.worker_states w WHERE w.status = 'ACTIVE'
-  ), other AS MATERIALIZED (
-    SELECT n.name FROM pgmill.queue_names n WHERE NOT EXISTS (SELECT FROM served s WHERE s.name = n.name)
-    ORDER BY n.name LIMIT 1000
-  )
-  SELECT coalesce(array_agg(o.name ORDER BY o.name), '{}')
-  FROM other o CROSS JOIN LATERAL (SELECT FROM pgmill.tasks t WHERE t.ready AND t.queue = o.name LIMIT 1) t
+  SELECT coalesce(array_agg(q ORDER BY q), '{}') FROM pgmill.ready_queues(ARRAY(
+    SELECT DISTINCT unnest(w.queues) FROM pgmill.worker_states w WHERE w.status = 'ACTIVE')) q
 $$;
 
--- The state of one queue, or of the first 1,000 by name.
-CREATE OR REPLACE FUNCTION pgmill.queue_states(only_name text DEFAULT NULL)
+-- How many tasks of each queue run, and do not stand still.
+CREATE OR REPLACE FUNCTION pgmill.runs() RETURNS TABLE (queue text, n bigint)
+LANGUAGE sql STABLE AS $$
+  SELECT t.queue::text, count(*)
+  FROM pgmill.heartbeats h CROSS JOIN LATERAL unnest(h.held) AS u (id)
+  CROSS JOIN LATERAL (
+    SELECT t.queue FROM pgmill.tasks t
+    WHERE t.id = u.id AND t.worker = h.worker AND t.state = 'running' AND t.frozen_at IS NULL LIMIT 1) t
+  GROUP BY 1
+$$;
+
+-- The state of these queues, or of `size` of all, those in use first: configured, served, or with tasks that have not
+-- ended. after: the place of the last one seen (NULL: from the first), as the column place says it.
+CREATE OR REPLACE FUNCTION pgmill.queue_states(these text[] DEFAULT NULL, after text DEFAULT NULL, size int DEFAULT 1000)
 RETURNS TABLE (name text, paused boolean, max_running int, submitted bigint, completed bigint, failed bigint,
                cancelled bigint, running bigint, paused_tasks bigint, available bigint, scheduled bigint,
-               retryable bigint, oldest_seconds float8, workers bigint)
+               retryable bigint, oldest_seconds float8, workers bigint, place text)
 LANGUAGE plpgsql STABLE AS $$
 #variable_conflict use_column
 BEGIN
   RETURN QUERY
-  WITH names AS MATERIALIZED (
-    SELECT n.name FROM pgmill.queue_names n WHERE only_name IS NULL OR n.name = only_name ORDER BY n.name LIMIT 1000
-  ), counted AS MATERIALIZED (
-    SELECT * FROM pgmill.tally t WHERE only_name IS NULL OR t.queue = only_name
-  ), runs AS MATERIALIZED (
-    SELECT t.queue::text AS queue, count(*) AS n
-    FROM pgmill.heartbeats h CROSS JOIN LATERAL unnest(h.held) AS u (id)
-    CROSS JOIN LATERAL (
-      SELECT t.queue FROM pgmill.tasks t
-      WHERE t.id = u.id AND t.worker = h.worker AND t.state = 'running' AND t.frozen_at IS NULL LIMIT 1) t
-    GROUP BY 1
+  WITH counted AS MATERIALIZED (
+    SELECT t.queue AS name, t.submitted, t.completed, t.failed - t.reopened_failed AS failed,
+           t.cancelled - t.reopened_cancelled AS cancelled, t.paused
+    FROM pgmill.tally t WHERE t.queue <> '' AND (these IS NULL OR t.queue = ANY (these))
   ), served AS MATERIALIZED (
-    SELECT q AS queue, count(*) AS n
-    FROM pgmill.worker_states w CROSS JOIN unnest(w.queues) q
+    SELECT q AS name, count(*) AS n FROM pgmill.worker_states w CROSS JOIN unnest(w.queues) q
     WHERE w.status = 'ACTIVE' GROUP BY 1
+  ), names (name, used) AS (
+    SELECT q.name::text, true FROM pgmill.queues q
+    UNION ALL SELECT s.name, true FROM served s
+    UNION ALL SELECT c.name, c.submitted > c.completed + c.failed + c.cancelled FROM counted c
+  ), page AS MATERIALIZED (
+    SELECT * FROM (SELECT n.name, CASE WHEN bool_or(n.used) THEN 'a' ELSE 'b' END || n.name AS place
+                   FROM names n WHERE these IS NULL OR n.name = ANY (these) GROUP BY n.name) n
+    WHERE after IS NULL OR n.place COLLATE "C" > after ORDER BY n.place COLLATE "C" LIMIT size
   ), states AS (
     SELECT n.name, coalesce(q.paused, false) AS paused, q.max_running, coalesce(t.submitted, 0) AS submitted,
-           coalesce(t.completed, 0) AS completed, coalesce(t.failed - t.reopened_failed, 0) AS failed,
-           coalesce(t.cancelled - t.reopened_cancelled, 0) AS cancelled, coalesce(r.n, 0) AS running,
-           greatest(coalesce(t.paused, 0), 0) AS paused_tasks, coalesce(s.n, 0) AS workers
-    FROM names n LEFT JOIN pgmill.queues q ON q.name = n.name LEFT JOIN counted t ON t.queue = n.name
-    LEFT JOIN runs r ON r.queue = n.name LEFT JOIN served s ON s.queue = n.name
+           coalesce(t.completed, 0) AS completed, greatest(t.failed, 0) AS failed, greatest(t.cancelled, 0) AS cancelled,
+           coalesce(r.n, 0) AS running, greatest(t.paused, 0) AS paused_tasks, coalesce(s.n, 0) AS workers, n.place,
+           greatest(t.submitted - t.completed - t.failed - t.cancelled - coalesce(r.n, 0) - greatest(t.paused, 0), 0) AS waiting
+    FROM page n LEFT JOIN pgmill.queues q ON q.name = n.name LEFT JOIN counted t ON t.name = n.name
+    LEFT JOIN pgmill.runs() r ON r.queue = n.name LEFT JOIN served s ON s.name = n.name
   )
   SELECT s.name, s.paused, s.max_running, s.submitted, s.completed, s.failed, s.cancelled, s.running, s.paused_tasks,
-         d.available, d.scheduled, d.retryable, d.oldest_seconds, s.workers
-  FROM states s CROSS JOIN LATERAL pgmill.due(s.name, greatest(
-    s.submitted - s.completed - s.failed - s.cancelled - s.running - s.paused_tasks, 0)) d
-  ORDER BY s.name;
+         coalesce(d.available, 0), coalesce(d.scheduled, 0), coalesce(d.retryable, 0), d.oldest_seconds, s.workers, s.place
+  FROM states s LEFT JOIN LATERAL pgmill.due(s.name, s.waiting) d ON s.waiting > 0
+  ORDER BY s.place COLLATE "C";
+END
+$$;
+
+-- The same of all queues together, except for some. Of tasks that wait for their time or their backoff it looks at 100,000.
+CREATE OR REPLACE FUNCTION pgmill.whole_state(
+  but text[], OUT queues bigint, OUT submitted bigint, OUT completed bigint, OUT failed bigint, OUT cancelled bigint,
+  OUT running bigint, OUT paused_tasks bigint, OUT available bigint, OUT scheduled bigint, OUT retryable bigint,
+  OUT oldest_seconds float8
+)
+LANGUAGE plpgsql STABLE SET enable_seqscan = off SET jit = off AS $$
+DECLARE
+  clock constant timestamptz := clock_timestamp();
+BEGIN
+  SELECT count(*) FILTER (WHERE t.queue <> ''), coalesce(sum(t.submitted), 0), coalesce(sum(t.completed), 0),
+         coalesce(sum(t.failed - t.reopened_failed), 0), coalesce(sum(t.cancelled - t.reopened_cancelled), 0),
+         greatest(sum(t.paused), 0)
+  INTO queues, submitted, completed, failed, cancelled, paused_tasks
+  FROM pgmill.tally t WHERE t.queue <> ALL (but);
+  SELECT coalesce(sum(r.n), 0) INTO running FROM pgmill.runs() r WHERE r.queue <> ALL (but);
+  SELECT count(*) FILTER (WHERE t.started_at IS NULL), count(t.started_at) INTO scheduled, retryable
+  FROM (SELECT t.queue, t.due_at, t.started_at FROM pgmill.tasks t WHERE t.aside = 'LATER' LIMIT 100000) t
+  WHERE t.due_at > clock AND t.queue <> ALL (but);
+  available := greatest(submitted - completed - failed - cancelled - running - paused_tasks - scheduled - retryable, 0);
+  oldest_seconds := extract(epoch FROM clock - pgmill.oldest_due_but(but));
 END
 $$;
 
 -- ---- queues ----
 
-CREATE OR REPLACE FUNCTION pgmill.show_queues(only_name text, OUT verdict text, OUT shown text)
+-- One, or a page of `size`; next: `after` of the next page, NULL when this is the last.
+CREATE OR REPLACE FUNCTION pgmill.show_queues(
+  only_name text, after text DEFAULT NULL, size int DEFAULT 1000, OUT verdict text, OUT shown text
+)
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
   list json[];
+  places text[];
 BEGIN
-  SELECT array_agg(json_build_object(
+  SELECT array_agg(q.place ORDER BY q.place COLLATE "C"), array_agg(json_build_object(
     'name', q.name, 'paused', q.paused, 'max_running', q.max_running, 'available', q.available,
     'scheduled', q.scheduled, 'retryable', q.retryable, 'running', q.running, 'paused_tasks', q.paused_tasks, 'completed', q.completed,
     'failed', q.failed, 'cancelled', q.cancelled, 'oldest_available_seconds', q.oldest_seconds, 'workers', q.workers)
-    ORDER BY q.name)
-  INTO list FROM pgmill.queue_states(only_name) q;
+    ORDER BY q.place COLLATE "C")
+  INTO places, list FROM pgmill.queue_states(CASE WHEN only_name IS NOT NULL THEN ARRAY[only_name] END, after, size + 1) q;
   verdict := 'done';
-  shown := CASE WHEN only_name IS NULL THEN json_build_object('queues', coalesce(list, '{}')) ELSE list[1] END;
+  shown := CASE WHEN only_name IS NOT NULL THEN list[1] ELSE json_build_object(
+    'queues', coalesce(list[1:size], '{}'), 'next', CASE WHEN cardinality(places) > size THEN places[size] END) END;
   IF shown IS NULL THEN
     verdict := 'unknown';
   END IF;
@@ -177,6 +250,32 @@ BEGIN
     PERFORM pgmill.wake_queue(name);
   END IF;
   SELECT s.verdict, s.shown INTO verdict, shown FROM pgmill.show_queues(name) s;
+END
+$$;
+
+-- Forgets a queue in which nothing waits or runs: its settings, and its figures, which stay in those of the whole. Tasks of
+-- it that have ended stay; one that is tried again brings it back. verdict: `done`, `unknown`, or `used`, because a worker
+-- serves it or tasks have not ended: then shown is what there is.
+CREATE OR REPLACE FUNCTION pgmill.delete_queue(name text, OUT verdict text, OUT shown text)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+  q record;
+BEGIN
+  SELECT s.* INTO q FROM pgmill.queue_states(ARRAY[delete_queue.name]) s;
+  IF q IS NULL THEN
+    verdict := 'unknown';
+    RETURN;
+  END IF;
+  IF q.workers > 0 OR q.available + q.scheduled + q.retryable + q.running + q.paused_tasks > 0 THEN
+    verdict := 'used';
+    SELECT s.shown INTO shown FROM pgmill.show_queues(delete_queue.name) s;
+    RETURN;
+  END IF;
+  DELETE FROM pgmill.queues q WHERE q.name = delete_queue.name;
+  PERFORM pgmill.fold(ARRAY[delete_queue.name]);
+  verdict := 'done';
+  shown := '{}';
 END
 $$;
 
@@ -240,15 +339,13 @@ BEGIN
   verdict := 'done';
   SELECT json_build_object(
     'version', show_stats.version, 'schema', (SELECT max(s.version) FROM pgmill.schema s),
-    'workers', (SELECT count(*) FROM pgmill.worker_states w WHERE w.status = 'ACTIVE'), 'queues', count(*),
+    'workers', (SELECT count(*) FROM pgmill.worker_states w WHERE w.status = 'ACTIVE'), 'queues', q.queues,
     'tasks', json_build_object(
-      'SCHEDULED', coalesce(sum(q.scheduled), 0), 'AVAILABLE', coalesce(sum(q.available), 0),
-      'RUNNING', coalesce(sum(q.running), 0), 'PAUSED', coalesce(sum(q.paused_tasks), 0),
-      'COMPLETED', coalesce(sum(q.completed), 0), 'CANCELLED', coalesce(sum(q.cancelled), 0),
-      'RETRYABLE', coalesce(sum(q.retryable), 0), 'FAILED', coalesce(sum(q.failed), 0)),
-    'submitted', coalesce(sum(q.submitted), 0), 'oldest_available_seconds', max(q.oldest_seconds),
+      'SCHEDULED', q.scheduled, 'AVAILABLE', q.available, 'RUNNING', q.running, 'PAUSED', q.paused_tasks,
+      'RETRYABLE', q.retryable, 'COMPLETED', q.completed, 'CANCELLED', q.cancelled, 'FAILED', q.failed),
+    'submitted', q.submitted, 'oldest_available_seconds', q.oldest_seconds,
     'oldest_transaction_seconds', pgmill.oldest_transaction_seconds())
-  INTO shown FROM pgmill.queue_states() q;
+  INTO shown FROM pgmill.whole_state('{}') q;
 END
 $$;
 
@@ -259,18 +356,38 @@ LANGUAGE sql IMMUTABLE AS $$
   FROM generate_series(1, cardinality(pgmill.bounds()) + 1) n
 $$;
 
--- Rows of a metric together. Names of queues are pgmill.label: nothing in them needs escaping.
-CREATE OR REPLACE FUNCTION pgmill.metrics(version text) RETURNS TABLE (metric text, labels text, value text)
+-- Rows of a metric together. Names of queues are pgmill.label: nothing in them needs escaping. `most` queues have figures of
+-- their own: those that are configured or served, then those with the most submissions, since a queue should rarely
+-- change sides. All others are "(other)" together, which is no name of a queue.
+CREATE OR REPLACE FUNCTION pgmill.metrics(version text, most int DEFAULT 100)
+RETURNS TABLE (metric text, labels text, value text)
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
+DECLARE
+  own constant text[] := ARRAY(
+    SELECT n.name FROM (
+      SELECT q.name::text AS name, 0 AS rank, 0 AS submitted FROM pgmill.queues q
+      UNION ALL SELECT unnest(w.queues), 0, 0 FROM pgmill.worker_states w WHERE w.status = 'ACTIVE'
+      UNION ALL SELECT t.queue, 1, t.submitted FROM pgmill.tally t WHERE t.queue <> '') n
+    GROUP BY n.name ORDER BY min(n.rank), max(n.submitted) DESC, n.name LIMIT most);
 BEGIN
   RETURN QUERY
   WITH states AS MATERIALIZED (
-    SELECT * FROM pgmill.queue_states()
+    SELECT * FROM pgmill.queue_states(own) s ORDER BY s.name
+  ), gauges AS MATERIALIZED (
+    SELECT s.name, s.scheduled, s.available, s.retryable, s.running, s.paused_tasks, s.completed, s.cancelled, s.failed,
+           s.oldest_seconds FROM states s
+    UNION ALL
+    SELECT '(other)', w.scheduled, w.available, w.retryable, w.running, w.paused_tasks, w.completed, w.cancelled, w.failed,
+           w.oldest_seconds FROM pgmill.whole_state(own) w WHERE w.submitted > 0
   ), counted AS MATERIALIZED (
-    SELECT * FROM pgmill.tally t
+    SELECT CASE WHEN t.queue = ANY (own) THEN t.queue ELSE '(other)' END AS queue,
+           sum(t.submitted) AS submitted, sum(t.completed) AS completed, sum(t.failed) AS failed, sum(t.cancelled) AS cancelled,
+           sum(t.retried) AS retried, sum(t.rescued) AS rescued, sum(t.refused) AS refused, sum(t.wait_seconds) AS wait_seconds,
+           sum(t.run_seconds) AS run_seconds, pgmill.total(t.waits) AS waits, pgmill.total(t.runs) AS runs
+    FROM pgmill.tally t GROUP BY 1
   ), listed AS MATERIALIZED (
-    SELECT t.* FROM counted t JOIN states s ON s.name = t.queue
+    SELECT * FROM counted c WHERE c.queue <> '(other)' OR c.submitted > 0 ORDER BY c.queue
   ), histograms AS MATERIALIZED (
     SELECT h.n, h.metric, t.queue, h.counts, h.seconds
     FROM listed t CROSS JOIN LATERAL (VALUES
@@ -281,7 +398,7 @@ BEGIN
     FROM pgmill.schema s
     UNION ALL
     SELECT 2, 'pgmill_tasks', format('queue="%s",status="%s"', s.name, v.status), v.value::text
-    FROM states s CROSS JOIN LATERAL (VALUES
+    FROM gauges s CROSS JOIN LATERAL (VALUES
       ('SCHEDULED', s.scheduled), ('AVAILABLE', s.available), ('RETRYABLE', s.retryable), ('RUNNING', s.running),
       ('PAUSED', s.paused_tasks),
       ('COMPLETED', s.completed), ('CANCELLED', s.cancelled), ('FAILED', s.failed)) v (status, value)
@@ -303,7 +420,7 @@ BEGIN
     FROM histograms h CROSS JOIN LATERAL (SELECT sum(x) AS n FROM unnest(h.counts) x) c
     UNION ALL
     SELECT 12, 'pgmill_oldest_available_seconds', format('queue="%s"', s.name), coalesce(s.oldest_seconds, 0)::text
-    FROM states s
+    FROM gauges s
     UNION ALL
     SELECT 13, 'pgmill_queue_paused', format('queue="%s"', s.name), s.paused::int::text FROM states s
     UNION ALL

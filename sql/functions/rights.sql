@@ -15,9 +15,9 @@ CREATE OR REPLACE FUNCTION pgmill.rights() RETURNS TABLE (kind text, groups text
 LANGUAGE sql IMMUTABLE AS $$
   VALUES
     ('call', 'submit api',              'submit'),
-    ('call', 'api',                     'submit_group submit_keyed submit_tick wake watch watch_on watch_end unserved_queues prune'),
-    ('call', 'read operate api',        'read read_group list log queue_states show_queues show_workers show_stats metrics'),
-    ('call', 'operate api',             'pause resume cancel retry put_queue pause_queue quiet'),
+    ('call', 'api',                     'submit_group submit_keyed submit_tick wake watch watch_on watch_end prune'),
+    ('call', 'read operate api',        'read read_group list log unserved_queues queue_states show_queues show_workers show_stats metrics'),
+    ('call', 'operate api',             'pause resume cancel retry put_queue pause_queue delete_queue quiet'),
     ('call', 'worker',                  'register take_over attach leave serve drain sleep awake is_idle claim claimed_tasks '
                                         'payload_part finish orders obey report'),
     ('call', 'api worker',              'give_up rescue tidy rehearse'),
@@ -29,6 +29,7 @@ LANGUAGE sql IMMUTABLE AS $$
     ('own',  'submit read operate sql api worker',
                                         'uuid_v7 uuid_time uuid_floor rfc3339 status rights'),
     ('part', '',                        'lock_class bounds histogram plus buckets ready_names due wake_queue running '
+                                        'ready_queues oldest_due oldest_due_but runs whole_state fold abandoned_queues '
                                         'state_after errors_add end_runs wake_limited wake_returned be_patient confirm steerable '
                                         'call_worker tell notify_events is_quiet set_rights'),
     ('look', 'read operate api',        'task tally queue_names'),

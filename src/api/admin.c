@@ -4,12 +4,15 @@
 #include "api/answer.h"
 #include "api/ask.h"
 #include "api/problem.h"
+#include "api/query.h"
 #include "api/steer.h"
 #include "base/json.h"
 #include "store/admin.h"
 #include "store/task.h"
 
-#define LIMIT_MAX 1000000
+#define LIMIT_MAX    1000000
+#define PAGE_DEFAULT 1000
+#define PAGE_MAX     1000
 
 /* What is missing where the verdict is "unknown". */
 static const Problem no_queue = PROBLEM_NO_SUCH_QUEUE, no_worker = PROBLEM_NO_SUCH_WORKER;
@@ -22,14 +25,27 @@ static void on_answer(const Ask *ask, const DbRows *rows) {
     if (streq(verdict, "unknown") || !text)
         return problem_answer(
             ask->request, *missing, "There is nothing at %s", FIELDS_QUOTE(http_path(ask->request)));
+    if (streq(verdict, "used"))
+        return problem_answer(ask->request, PROBLEM_QUEUE_USED,
+            "A worker serves the queue, or tasks of it have not ended; GET shows which");
+    if (streq(http_method(ask->request), "DELETE"))
+        return http_answer(ask->request, 204, NULL, NULL, NULL);
     buf_add(&body, text, db_length(rows, 0, 1));
     buf_putc(&body, '\n');
     http_answer(ask->request, streq(verdict, "created") ? 201 : 200, "application/json", NULL, &body);
 }
 
+static Ask *ask_on(Api *api, HttpRequest *r, LinkUse use, const Problem *missing) {
+    return ask_new(&(Ask){ .api = api, .request = r, .use = use, .answer = on_answer, .what = missing });
+}
+
+/* What adds many rows up keeps no one who steers waiting. */
+static Ask *look(Api *api, HttpRequest *r, const Problem *missing) {
+    return ask_on(api, r, LINK_BROWSE, missing);
+}
+
 static Ask *ask(Api *api, HttpRequest *r, const Problem *missing) {
-    return ask_new(
-        &(Ask){ .api = api, .request = r, .use = LINK_STEER, .answer = on_answer, .what = missing });
+    return ask_on(api, r, LINK_STEER, missing);
 }
 
 static bool is_queue(HttpRequest *r, const char *name) {
@@ -42,17 +58,33 @@ static bool is_queue(HttpRequest *r, const char *name) {
 /* ---- queues ---- */
 
 void admin_queue_list(Api *api, HttpRequest *r, _unused_ const char *capture) {
-    Ask *a = ask(api, r, &no_queue);
+    enum { QUERY_LIMIT, QUERY_CURSOR };
+    static const char *const names[] = { [QUERY_LIMIT] = "limit", [QUERY_CURSOR] = "cursor", NULL };
+    _cleanup_(query_done) Query q = {};
 
+    query_read(&q, r, names);
+    unsigned limit = (unsigned) query_number(&q, QUERY_LIMIT, 1, PAGE_MAX, PAGE_DEFAULT);
+    const char *after = q.values[QUERY_CURSOR];
+    if (after && ((*after != 'a' && *after != 'b') || !task_label_valid(after + 1)))
+        fields_add(&q.complaints, "cursor", "must be what the page before said is next, not \"%s\"",
+            FIELDS_QUOTE(after));
+    Ask *a = query_refused(&q, r) ? NULL : look(api, r, &no_queue);
     if (a)
-        ask_sent(a, admin_queues(ask_db(a), NULL, ask_on_reply, a));
+        ask_sent(a, admin_queues(ask_db(a), after, limit, ask_on_reply, a));
 }
 
 void admin_queue_get(Api *api, HttpRequest *r, const char *capture) {
-    Ask *a = is_queue(r, capture) ? ask(api, r, &no_queue) : NULL;
+    Ask *a = is_queue(r, capture) ? look(api, r, &no_queue) : NULL;
 
     if (a)
-        ask_sent(a, admin_queues(ask_db(a), capture, ask_on_reply, a));
+        ask_sent(a, admin_queue(ask_db(a), capture, ask_on_reply, a));
+}
+
+void admin_queue_remove(Api *api, HttpRequest *r, const char *capture) {
+    Ask *a = is_queue(r, capture) && steer_body_is_empty(r) ? ask(api, r, &no_queue) : NULL;
+
+    if (a)
+        ask_sent(a, admin_queue_delete(ask_db(a), capture, ask_on_reply, a));
 }
 
 static void pause_or_resume(Api *api, HttpRequest *r, const char *name, bool paused) {
@@ -139,7 +171,7 @@ void admin_queue_set(Api *api, HttpRequest *r, const char *capture) {
 /* ---- workers and figures ---- */
 
 void admin_worker_list(Api *api, HttpRequest *r, _unused_ const char *capture) {
-    Ask *a = ask(api, r, &no_worker);
+    Ask *a = look(api, r, &no_worker);
 
     if (a)
         ask_sent(a, admin_workers(ask_db(a), NULL, ask_on_reply, a));
@@ -154,7 +186,7 @@ void admin_worker_silence(Api *api, HttpRequest *r, const char *capture) {
 }
 
 void admin_figures(Api *api, HttpRequest *r, _unused_ const char *capture) {
-    Ask *a = ask(api, r, &no_queue);
+    Ask *a = look(api, r, &no_queue);
 
     if (a)
         ask_sent(a, admin_stats(ask_db(a), ask_on_reply, a));

@@ -16,9 +16,9 @@ typedef enum LinkUse {
     LINK_WRITE,     /* groups of submissions … */
     LINK_WRITE_TOO, /* … one is executed while another is flushed */
     LINK_READ,      /* groups of reads; it also listens for changes */
-    LINK_STEER,     /* short questions: steering, keyed submissions, queues, workers, figures; a rescue */
+    LINK_STEER,     /* short questions: steering, keyed submissions, settings of queues; a rescue */
     LINK_BULK,      /* bulk submissions take their time */
-    LINK_BROWSE,    /* lists and logs, too */
+    LINK_BROWSE,    /* lists, logs and figures, too */
     _LINK_USE_MAX,
 } LinkUse;
 

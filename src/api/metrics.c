@@ -93,7 +93,7 @@ static void on_metrics(const Ask *ask, const DbRows *rows) {
 void metrics_get(Api *api, HttpRequest *r, _unused_ const char *capture) {
     if (api->metrics->made > 0 && time_now_boottime() - api->metrics->made < FRESH_USEC)
         return answer(r, api->metrics);
-    Ask *ask = ask_new(&(Ask){ .api = api, .request = r, .use = LINK_STEER, .answer = on_metrics });
+    Ask *ask = ask_new(&(Ask){ .api = api, .request = r, .use = LINK_BROWSE, .answer = on_metrics });
     if (ask)
         ask_sent(ask, admin_metrics(ask_db(ask), ask_on_reply, ask));
 }

@@ -44,6 +44,8 @@ static const struct {
         "new task." },
     [PROBLEM_NO_SUCH_QUEUE] = { 404, "no-such-queue", "There is no such queue",
         "A queue exists once a task was submitted to it or it was configured with PUT." },
+    [PROBLEM_QUEUE_USED] = { 409, "queue-used", "The queue is in use",
+        "Only a queue that no worker serves, and whose tasks have all ended, can be deleted." },
     [PROBLEM_NO_SUCH_WORKER] = { 404, "no-such-worker", "There is no such worker",
         "Only workers that live, or whose tasks are not given back yet, are listed by GET /api/workers/." },
     [PROBLEM_TASK_LOCKED] = { 409, "task-locked", "Somebody else holds the task",

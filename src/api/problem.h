@@ -21,6 +21,7 @@ typedef enum Problem {
     PROBLEM_KEY_IN_FLIGHT,    /* 409 */
     PROBLEM_KEY_MISMATCH,     /* 422 */
     PROBLEM_NO_SUCH_QUEUE,    /* 404 */
+    PROBLEM_QUEUE_USED,       /* 409 */
     PROBLEM_NO_SUCH_WORKER,   /* 404 */
     PROBLEM_TASK_LOCKED,      /* 409 */
     PROBLEM_TOO_LARGE,        /* 413 */

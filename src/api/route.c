@@ -35,9 +35,10 @@ static const Route routes[] = {
     { "PATCH", "/api/tasks/{id}/resume", SCOPE_OPERATE, steer_resume, 0, "let a paused task be run" },
     { "PATCH", "/api/tasks/{id}/cancel", SCOPE_OPERATE, steer_cancel, 0, "end a task for good" },
     { "PATCH", "/api/tasks/{id}/retry", SCOPE_OPERATE, steer_retry, 0, "try a task again, now" },
-    { "GET", "/api/queues/", SCOPE_READ, admin_queue_list, 0, "list queues" },
+    { "GET", "/api/queues/", SCOPE_READ, admin_queue_list, ROUTE_QUERY, "list queues, those in use first" },
     { "GET", "/api/queues/{name}", SCOPE_READ, admin_queue_get, 0, "read a queue" },
     { "PUT", "/api/queues/{name}", SCOPE_ADMIN, admin_queue_set, ROUTE_JSON, "create or configure a queue" },
+    { "DELETE", "/api/queues/{name}", SCOPE_ADMIN, admin_queue_remove, 0, "forget an empty queue" },
     { "PATCH", "/api/queues/{name}/pause", SCOPE_OPERATE, admin_queue_hold, 0,
         "start no more tasks of a queue" },
     { "PATCH", "/api/queues/{name}/resume", SCOPE_OPERATE, admin_queue_open, 0,
@@ -229,7 +230,7 @@ void route_begin(HttpRequest *r, void *userdata) {
             add_method(allow, sizeof(allow), "HEAD");
     }
     if (streq(http_path(r), "*")) /* asks about the server as a whole: RFC 9110, section 9.3.7 */
-        (void) snprintf(allow, sizeof(allow), "GET, HEAD, POST, PUT, PATCH");
+        (void) snprintf(allow, sizeof(allow), "GET, HEAD, POST, PUT, PATCH, DELETE");
     answer_no_route(r, method, allow, sizeof(allow));
 }
 

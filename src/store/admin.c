@@ -17,8 +17,25 @@ int admin_view(Db *db, AdminView view, const char *only, DbRows **ret_rows, char
     return db_query(db, &views[view], &parameter, ret_rows, NULL, ret_error);
 }
 
-int admin_queues(Db *db, const char *name, DbCallback callback, void *userdata) {
+int admin_queue(Db *db, const char *name, DbCallback callback, void *userdata) {
     return db_call(db, &views[ADMIN_QUEUES], &name, callback, userdata);
+}
+
+int admin_queues(Db *db, const char *after, unsigned limit, DbCallback callback, void *userdata) {
+    static const DbStatement statement = { .name = "list_queues",
+        .sql = "SELECT verdict, shown FROM pgmill.show_queues(NULL, $1, $2)",
+        .params = 2 };
+    char size[16];
+
+    (void) snprintf(size, sizeof(size), "%u", limit);
+    return db_call(db, &statement, (const char *[]){ after, size }, callback, userdata);
+}
+
+int admin_queue_delete(Db *db, const char *name, DbCallback callback, void *userdata) {
+    static const DbStatement statement = {
+        .name = "delete_queue", .sql = "SELECT verdict, shown FROM pgmill.delete_queue($1)", .params = 1
+    };
+    return db_call(db, &statement, &name, callback, userdata);
 }
 
 int admin_queue_put(

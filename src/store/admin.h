@@ -7,8 +7,12 @@
 #include "base/id.h"
 #include "store/db.h"
 
-/* Each answers one row: (verdict, json). verdict: "done", "created", "unknown" (then json is NULL). */
-int admin_queues(Db *db, const char *name, DbCallback callback, void *userdata); /* NULL: all of them */
+/* Each answers one row: (verdict, json). verdict: "done", "created", "unknown" (then json is NULL); and "used": the queue
+ * cannot be deleted. */
+int admin_queue(Db *db, const char *name, DbCallback callback, void *userdata);
+/* A page; after: what the one before said is next, NULL for the first. */
+int admin_queues(Db *db, const char *after, unsigned limit, DbCallback callback, void *userdata);
+int admin_queue_delete(Db *db, const char *name, DbCallback callback, void *userdata);
 int admin_queue_put(Db *db, const char *name, bool paused, int max_running, DbCallback callback,
     void *userdata); /* max_running < 0: no limit */
 int admin_queue_pause(Db *db, const char *name, bool paused, DbCallback callback, void *userdata);

@@ -101,8 +101,7 @@ const Check state_checks[] = {
             "CASE WHEN count(*) > 0 THEN 'tasks wait, and no worker serves: ' || " FIRST_FEW(
                 "q.name") " "
                           "ELSE 'each with waiting tasks is served' END "
-                          "FROM pgmill.queue_states() q WHERE q.available > 0 AND NOT EXISTS (SELECT "
-                          "FROM " SERVING " WHERE q.name = ANY (w.queues))",
+                          "FROM pgmill.queue_states(pgmill.unserved_queues()) q WHERE q.available > 0",
             0 },
     },
     {
@@ -112,7 +111,8 @@ const Check state_checks[] = {
         .remedy = "write their handler files on a host that serves the queue, and reload its workers",
         .statement = { "doctor_names",
             "WITH waiting AS (SELECT DISTINCT q.name AS queue, t.name "
-            "FROM pgmill.queue_names q CROSS JOIN unnest(enum_range(NULL::pgmill.priority)) p CROSS JOIN "
+            "FROM (SELECT DISTINCT unnest(w.queues) AS name FROM " SERVING
+            ") q CROSS JOIN unnest(enum_range(NULL::pgmill.priority)) p CROSS JOIN "
             "LATERAL ("
             "SELECT t.name FROM pgmill.tasks t WHERE t.ready AND t.queue = q.name AND t.priority = p "
             "ORDER BY t.due_at, t.id LIMIT 1000) t LIMIT 1000) "

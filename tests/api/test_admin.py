@@ -57,6 +57,21 @@ def test_settings_of_a_queue_are_read_strictly(api: Client, body: object, fields
     api.send("PUT", "/api/queues/-", {}, 422)
 
 
+def test_queues_come_by_the_page_and_empty_ones_can_be_deleted(api: Client) -> None:
+    ids = [api.post(TASK | {"queue": name}).json["id"] for name in ("a", "b", "c")]
+    first = api.get("/api/queues/?limit=2").json
+    assert [queue["name"] for queue in first["queues"]] == ["a", "b"]
+    last = api.get(f"/api/queues/?limit=2&cursor={first['next']}").json
+    assert [queue["name"] for queue in last["queues"]] == ["c"] and last["next"] is None
+    for query in ("limit=0", "limit=1001", "cursor=c", "cursor=a", "colour=red"):
+        assert api.get(f"/api/queues/?{query}", 422).fields == [query.split("=")[0]]
+    assert api.send("DELETE", "/api/queues/c", None, 409).json["type"].endswith("#queue-used")
+    api.patch(f"/api/tasks/{ids[2]}/cancel")
+    assert api.send("DELETE", "/api/queues/c", None, 204).body == b""
+    api.send("DELETE", "/api/queues/c", None, 404)
+    assert api.get("/api/stats").json["submitted"] == 3
+
+
 # ---- workers ----
 
 

@@ -37,6 +37,7 @@ PROMISED = {
     "GET /api/queues/": "read",
     "GET /api/queues/{name}": "read",
     "PUT /api/queues/{name}": "admin",
+    "DELETE /api/queues/{name}": "admin",
     "PATCH /api/queues/{name}/pause": "operate",
     "PATCH /api/queues/{name}/resume": "operate",
     "GET /api/workers/": "read",

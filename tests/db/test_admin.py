@@ -30,7 +30,7 @@ def queue(mill: Mill, name: str = "default") -> Any:
 
 
 def test_a_queue_is_known_once_it_is_used_configured_or_served(mill: Mill) -> None:
-    assert ask(mill, "show_queues", None) == ("done", {"queues": []})
+    assert ask(mill, "show_queues", None) == ("done", {"queues": [], "next": None})
     assert ask(mill, "show_queues", "q") == ("unknown", None)
     assert ask(mill, "pause_queue", "q", True) == ("unknown", None)
     id = mill.submit(queue="q")
@@ -92,10 +92,77 @@ def test_what_waits_for_its_backoff_is_retryable_wherever_it_is_counted(mill: Mi
     assert metrics == {f'queue="default",status="{status}"': n for status, n in listed}
 
 
-def test_many_queues_are_cut_off(mill: Mill) -> None:
-    mill.db.execute("INSERT INTO pgmill.queues (name) SELECT 'q' || n FROM generate_series(1, 1100) n")
-    assert len(ask(mill, "show_queues", None)[1]["queues"]) == 1000
-    assert queue(mill, "q999")
+@pytest.fixture
+def crowded(mill: Mill) -> Mill:
+    """3,000 queues that were used once, and a few that matter, among them the last by name."""
+    mill.db.execute("SELECT pgmill.cancel(pgmill.submit('t', queue => 'q' || n)) FROM generate_series(1, 3000) n")
+    mill.db.execute("SELECT pgmill.submit('t', queue => q) FROM unnest('{default,mail,z}'::text[]) q")
+    return mill
+
+
+def test_of_many_queues_those_in_use_come_first(crowded: Mill) -> None:
+    crowded.worker()
+    ask(crowded, "put_queue", "q77", True, None)
+    names, after = [], None
+    while True:
+        page = ask(crowded, "show_queues", None, after, 999)[1]
+        names += [q["name"] for q in page["queues"]]
+        if not (after := page["next"]):
+            break
+    assert names[:4] == ["default", "mail", "q77", "z"] and names[4:] == sorted(names[4:])
+    assert len(names) == len(set(names)) == 3003
+    assert ask(crowded, "show_queues", None, None, 3003)[1]["next"] is None
+
+
+def test_of_many_queues_none_is_left_out_of_the_whole(crowded: Mill) -> None:
+    assert crowded.value("SELECT pgmill.unserved_queues()") == ["default", "mail", "z"]
+    stats = ask(crowded, "show_stats", "1")[1]
+    assert (stats["submitted"], stats["queues"]) == (3003, 3003) and stats["oldest_available_seconds"] >= 0
+    assert {status: n for status, n in stats["tasks"].items() if n} == {"CANCELLED": 3000, "AVAILABLE": 3}
+    crowded.worker()
+    ask(crowded, "put_queue", "mail", False, 3)
+    rows = crowded.db.execute("SELECT * FROM pgmill.metrics('1')").fetchall()
+    assert len(rows) < 10_000
+    submitted = {labels: int(value) for metric, labels, value in rows if metric == "pgmill_tasks_submitted_total"}
+    assert submitted['queue="default"'] == submitted['queue="mail"'] == 1
+    assert len(submitted) == 101 and sum(submitted.values()) == 3003 and submitted['queue="(other)"'] > 2900
+    tasks = {labels: int(value) for metric, labels, value in rows if metric == "pgmill_tasks"}
+    assert sum(tasks.values()) == 3003 and tasks['queue="(other)",status="AVAILABLE"'] == 1
+    assert len({(metric, labels) for metric, labels, _ in rows}) == len(rows)
+
+
+def test_an_empty_queue_can_be_deleted(mill: Mill) -> None:
+    assert ask(mill, "delete_queue", "q") == ("unknown", None)
+    id = mill.submit(queue="q")
+    assert ask(mill, "delete_queue", "q")[0] == "used"
+    mill.value("SELECT pgmill.cancel(%s)", id)
+    ask(mill, "put_queue", "q", False, 3)
+    assert ask(mill, "delete_queue", "q")[0] == "done"
+    assert ask(mill, "show_queues", "q") == ("unknown", None)
+    stats = ask(mill, "show_stats", "1")[1]
+    assert (stats["queues"], stats["submitted"], stats["tasks"]["CANCELLED"]) == (0, 1, 1)
+    mill.value("SELECT pgmill.retry(%s)", id)
+    assert queue(mill, "q")["available"] == 1 and queue(mill, "q")["cancelled"] == 0
+    assert ask(mill, "show_stats", "1")[1]["tasks"]["CANCELLED"] == 0
+    mill.worker()
+    assert ask(mill, "delete_queue", "default")[0] == "used"  # it is served
+
+
+def test_queues_that_nobody_uses_go_by_themselves(mill: Mill) -> None:
+    for name in ("old", "waits", "configured", "default"):
+        mill.submit(queue=name)
+    mill.db.execute("SELECT pgmill.cancel(id) FROM pgmill.tasks WHERE queue <> 'waits'")
+    ask(mill, "put_queue", "configured", False, 3)
+    worker = mill.worker()
+    mill.value("SELECT pgmill.tidy()")
+    mill.db.execute("UPDATE pgmill.tallies SET used_at = used_at - interval '23 hours'")
+    mill.value("SELECT pgmill.tidy()")
+    assert queue(mill, "old")["cancelled"] == 1
+    mill.db.execute("UPDATE pgmill.tallies SET used_at = used_at - interval '2 hours'")
+    mill.value("SELECT pgmill.tidy()")
+    assert [q["name"] for q in ask(mill, "show_queues", None)[1]["queues"]] == ["configured", "default", "waits"]
+    assert ask(mill, "show_stats", "1")[1]["submitted"] == 4
+    assert worker
 
 
 # ---- workers ----

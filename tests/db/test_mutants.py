@@ -74,7 +74,7 @@ MUTANTS: list[tuple[str, str, str, Callable[[Mill], None]]] = [
      test_keys.test_sent_again_with_the_same_ids_it_is_still_stored),
     ("submit_keyed", "WHERE i.expires_at <= clock_timestamp()", "WHERE false", test_keys.test_an_expired_key_is_free),
     ("list", "AND t.id IS DISTINCT FROM before", "", test_list.test_newest_first_page_by_page),
-    ("tidy", "t.writer > 0 AND t.minute < clock_timestamp() - interval '1 hour'", "true",
+    ("fold", "t.writer > 0 AND t.minute < clock_timestamp() - interval '1 hour'", "true",
      test_tally.test_what_is_written_to_is_not_folded),
     ("submit", "INSERT INTO pgmill.tallies (queue, submitted) VALUES (queue, 1)",
      "INSERT INTO pgmill.tallies AS t (writer, queue, submitted) VALUES (1, queue, 1)"

@@ -75,6 +75,8 @@ class Source(Maker):
         for parameter in operation.parameters:
             name, schema = parameter["name"], parameter["schema"]
             kind = KINDS.get(name, operation.path.split("/")[2] if parameter["in"] == "path" else "")
+            if name == "cursor" and kind not in operation.path:
+                kind = ""
             if name == "wait":
                 value: Any = 0  # it would do as it is told
             elif self.known.get(kind) and self.chance(0.8):

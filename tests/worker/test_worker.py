@@ -134,7 +134,7 @@ def test_a_worker_that_drains_is_shown_as_that(mill: Mill) -> None:
     worker.signal(signal.SIGTERM)
     status = "SELECT status FROM pgmill.worker_states"
     eventually(lambda: mill.db.execute(status).fetchone() == ("DRAINING",))
-    assert mill.db.execute("SELECT running, workers FROM pgmill.queue_states('default')").fetchone() == (1, 0)
+    assert mill.db.execute("SELECT running, workers FROM pgmill.queue_states('{default}')").fetchone() == (1, 0)
     mill.db.execute("SELECT pgmill.cancel(%s)", [id])
     assert worker.wait() == 0
 
