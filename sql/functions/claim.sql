@@ -139,12 +139,29 @@ LANGUAGE sql STABLE AS $$
   ORDER BY u.n
 $$;
 
--- A part of such a payload: at most so many characters behind the first `skip` of them, and the bytes of all of it.
-CREATE OR REPLACE FUNCTION pgmill.payload_part(worker uuid, task uuid, claim_no bigint, skip int, chars int)
-RETURNS TABLE (part text, bytes bigint)
-LANGUAGE sql STABLE AS $$
-  SELECT substr(p.text, skip + 1, chars), octet_length(p.text)
-  FROM pgmill.tasks t CROSS JOIN LATERAL (SELECT t.payload::text AS text OFFSET 0) p
-  WHERE t.id = payload_part.task AND t.claim_no = payload_part.claim_no AND t.worker = payload_part.worker
-    AND t.state = 'running'
+-- Makes the session's cursor pgmill_payload, with the rows (bytes of the payload in hexadecimal, at most 1 MiB of them; bytes
+-- of all of it): made once, and fetched as there is room. False: the task is no longer this worker's.
+CREATE OR REPLACE FUNCTION pgmill.open_payload(worker uuid, task uuid, claim_no bigint) RETURNS boolean
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  PERFORM pgmill.close_payload();
+  IF pgmill.own_payload(worker, task, claim_no) IS NULL THEN
+    RETURN false;
+  END IF;
+  EXECUTE format($q$
+    DECLARE pgmill_payload NO SCROLL CURSOR WITH HOLD FOR
+    SELECT encode(substring(p.bytes FROM first FOR 1048576), 'hex'), octet_length(p.bytes)
+    FROM (SELECT convert_to(pgmill.own_payload(%L, %L, %L)::text, 'UTF8') AS bytes OFFSET 0) p
+    CROSS JOIN generate_series(1, octet_length(p.bytes), 1048576) first$q$, worker, task, claim_no);
+  RETURN true;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION pgmill.close_payload() RETURNS void
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  IF EXISTS (SELECT FROM pg_cursors c WHERE c.name = 'pgmill_payload') THEN
+    EXECUTE 'CLOSE pgmill_payload';
+  END IF;
+END
 $$;

@@ -19,7 +19,7 @@ LANGUAGE sql IMMUTABLE AS $$
     ('call', 'read operate api',        'read read_group list log unserved_queues queue_states show_queues show_workers show_stats metrics'),
     ('call', 'operate api',             'pause resume cancel retry put_queue pause_queue delete_queue quiet'),
     ('call', 'worker',                  'register take_over attach leave serve drain sleep awake is_idle claim claimed_tasks '
-                                        'payload_part finish orders obey report'),
+                                        'open_payload close_payload finish orders obey report'),
     ('call', 'api worker',              'give_up rescue tidy rehearse'),
     ('call', 'read operate api worker', 'suspects'),
     ('call', 'sql worker',              'own_payload complete'),

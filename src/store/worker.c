@@ -118,18 +118,29 @@ int worker_claimed_tasks(Db *db, Id worker, const char *known, DbCallback callba
     return db_send(db, &statement, (const char *[]){ ID_TEXT(worker), known }, callback, userdata);
 }
 
-int worker_payload(Db *db, Id worker, Id task, int64_t claim_no, size_t skip, size_t chars,
-    DbCallback callback, void *userdata) {
-    static const DbStatement statement = { .name = "payload",
-        .sql = "SELECT part, bytes FROM pgmill.payload_part($1, $2, $3, $4, $5)",
-        .params = 5 };
-    char text[ID_TEXT_SIZE], number[3][24];
+int worker_open_payload(Db *db, Id worker, Id task, int64_t claim_no, DbCallback callback, void *userdata) {
+    static const DbStatement statement = {
+        .name = "open_payload", .sql = "SELECT pgmill.open_payload($1, $2, $3)", .params = 3
+    };
+    char id[ID_TEXT_SIZE], number[24];
 
-    (void) snprintf(number[0], sizeof(number[0]), "%jd", (intmax_t) claim_no);
-    (void) snprintf(number[1], sizeof(number[1]), "%zu", skip);
-    (void) snprintf(number[2], sizeof(number[2]), "%zu", chars);
-    const char *params[] = { ID_TEXT(worker), id_format(task, text), number[0], number[1], number[2] };
+    (void) snprintf(number, sizeof(number), "%jd", (intmax_t) claim_no);
+    const char *params[] = { ID_TEXT(worker), id_format(task, id), number };
     return db_call(db, &statement, params, callback, userdata);
+}
+
+int worker_fetch_payload(Db *db, DbCallback callback, void *userdata) {
+    static const DbStatement statement = {
+        .name = "fetch_payload", .sql = "FETCH FROM pgmill_payload", .params = 0
+    };
+    return db_call(db, &statement, NULL, callback, userdata);
+}
+
+int worker_close_payload(Db *db) {
+    static const DbStatement statement = {
+        .name = "close_payload", .sql = "SELECT pgmill.close_payload()", .params = 0
+    };
+    return db_call(db, &statement, NULL, NULL, NULL);
 }
 
 static void add_known(Buf *b, int64_t value) {

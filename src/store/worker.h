@@ -57,10 +57,12 @@ enum {
     CLAIMED_STARTED
 };
 
-/* Of a payload that did not come with the claim, at most `chars` characters behind the first `skip`. A group of its own. One
- * row: the part, and the bytes of all of it; none: the task is no longer this worker's. */
-int worker_payload(Db *db, Id worker, Id task, int64_t claim_no, size_t skip, size_t chars,
-    DbCallback callback, void *userdata);
+/* A payload that did not come with the claim, one at a time in a session; each a group of its own. */
+/* One row: boolean, false: the task is no longer this worker's. */
+int worker_open_payload(Db *db, Id worker, Id task, int64_t claim_no, DbCallback callback, void *userdata);
+/* Of the one that was opened. One row: the next part, in hexadecimal, and the bytes of all of it. */
+int worker_fetch_payload(Db *db, DbCallback callback, void *userdata);
+int worker_close_payload(Db *db);
 
 /* How a run ended. */
 typedef enum RunOutcome {

@@ -52,7 +52,8 @@ struct Worker {
     sd_event_source *start_source;
 
     /* fetch.c */
-    bool fetching; /* a part of this one's payload is under way */
+    bool fetching;     /* an answer about this one's payload is awaited */
+    int fetch_session; /* the backend where it is open; 0: nowhere */
     Id fetched_id;
     int64_t fetched_no;
 
@@ -113,7 +114,7 @@ void takeover_begin(Worker *w); /* with a session */
 /* ---- runs.c ---- */
 int runs_init(Worker *w);
 void runs_done(Worker *w);
-Run *runs_find(Worker *w, Id id, int64_t claim_no);
+Run *runs_find(const Worker *w, Id id, int64_t claim_no);
 /* Takes a row of worker_claimed_tasks() in. NULL: out of memory; the next turn finds it again. */
 Run *runs_add(Worker *w, const DbRows *rows, size_t row);
 void runs_remove(Worker *w, bool (*gone)(const Run *run)); /* and frees; NULL: all */

@@ -41,32 +41,48 @@ void payload_done(Payload *p) {
     *p = (Payload){ .file = -EBADF, .whole = p->whole };
 }
 
-static size_t count_chars(const char *text, size_t n) {
-    size_t count = 0;
-
-    for (size_t i = 0; i < n; i++)
-        count += ((unsigned char) text[i] & 0xc0) != 0x80;
-    return count;
-}
-
-void payload_add(Payload *p, const char *part, size_t n, bool last) {
+static void add(Payload *p, const char *bytes, size_t n) {
     if (p->file == -EBADF)
         p->file = file_new();
-    int r = p->file < 0 ? p->file : file_add(p->file, part, n);
-    if (r >= 0 && last)
-        r = file_seal(p->file);
+    int r = p->file < 0 ? p->file : file_add(p->file, bytes, n);
+    if (r < 0) {
+        (void) close_fd(p->file);
+        p->file = r;
+    }
     p->size += n;
-    p->chars += count_chars(part, n);
-    p->whole = last || r < 0;
+}
+
+static void seal(Payload *p) {
+    int r = p->file < 0 ? p->file : file_seal(p->file);
+
+    p->whole = true;
     if (r < 0) {
         (void) close_fd(p->file);
         p->file = r;
     }
 }
 
+static unsigned digit(char c) {
+    return (unsigned) (c <= '9' ? c - '0' : c - 'a' + 10);
+}
+
+void payload_add(Payload *p, const char *hex, size_t n, size_t all) {
+    char bytes[16 * 1024];
+
+    for (size_t i = 0; i + 1 < n;) {
+        size_t count = 0;
+        for (; count < sizeof(bytes) && i + 1 < n; i += 2)
+            bytes[count++] = (char) (digit(hex[i]) << 4 | digit(hex[i + 1]));
+        add(p, bytes, count);
+    }
+    if (p->size >= all)
+        seal(p);
+}
+
 int payload_file(Payload *p) {
     if (p->text) {
-        payload_add(p, p->text, strlen(p->text), true);
+        add(p, p->text, strlen(p->text));
+        seal(p);
         p->text = (free(p->text), NULL);
     }
     return TAKE_FD(p->file);

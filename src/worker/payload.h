@@ -12,7 +12,6 @@ typedef struct Payload {
     int file;    /* < 0: none; a negative errno other than -EBADF: it could not be kept */
     bool whole;  /* all of it is here, or was */
     size_t size; /* bytes of the file so far; stays when it is handed over, since its reader keeps it */
-    size_t chars;
 } Payload;
 
 static inline Payload payload_none(void) {
@@ -20,8 +19,8 @@ static inline Payload payload_none(void) {
 }
 void payload_done(Payload *p); /* gives all of it back */
 
-/* One part more of a large one, of n bytes of UTF-8, the last one or not. What fails shows when it is used. */
-void payload_add(Payload *p, const char *part, size_t n, bool last);
+/* One part more of a large one, n hexadecimal digits; it is whole with `all` bytes. What fails shows when it is used. */
+void payload_add(Payload *p, const char *hex, size_t n, size_t all);
 
 /* The whole of it, as a descriptor at its beginning, close-on-exec, which is the caller's now. Errors: those of
  * memfd_create(2) and write(2), also of payload_add(). */

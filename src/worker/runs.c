@@ -9,7 +9,7 @@
 
 #define AHEAD_PATIENCE_USEC USEC_PER_SEC /* what it waits for takes longer than anybody thought */
 
-Run *runs_find(Worker *w, Id id, int64_t claim_no) {
+Run *runs_find(const Worker *w, Id id, int64_t claim_no) {
     for (size_t i = 0; i < w->n_runs; i++)
         if (id_equal(w->runs[i]->id, id) && w->runs[i]->claim_no == claim_no)
             return w->runs[i];
