@@ -29,6 +29,8 @@ DECLARE
   closed boolean;
   max_running int;
   careful boolean;
+  alone tid;
+  wait boolean;
   places tid[];
   took text[];
   batch pgmill.claimed[];
@@ -46,13 +48,20 @@ BEGIN
   IF max_running IS NOT NULL THEN
     slots := least(slots, max_running - pgmill.running(queue));
   END IF;
+  SELECT a.place, a.wait INTO alone, wait FROM pgmill.apart(worker, queue, names, clock) a;
+  IF wait THEN
+    RETURN;
+  END IF;
 
   -- The first of each name and priority, merged: what stands in front and cannot run here is not even looked at. Where
   -- a client's open transaction holds one of them, a second look locks as it goes: neither claimed nor waited for. They are
   -- written twice because a locking clause cannot be conditional, and locking every candidate would write to all of them.
   FOREACH careful IN ARRAY '{false,true}'::boolean[] LOOP
     EXIT WHEN slots <= 0;
-    IF careful THEN
+    IF alone IS NOT NULL THEN
+      places := ARRAY[alone];
+      alone := NULL;  -- should somebody hold it, the others are looked at
+    ELSIF careful THEN
       places := ARRAY(
         SELECT n.place
         FROM (SELECT l.*, row_number() OVER (PARTITION BY l.name ORDER BY l.priority DESC, l.due_at, l.id) AS nth
@@ -60,7 +69,7 @@ BEGIN
               CROSS JOIN unnest(names, room) AS n (name, room) CROSS JOIN LATERAL (
                 SELECT t.ctid AS place, n.name, n.room, p.priority, t.due_at, t.id FROM pgmill.tasks t
                 WHERE t.ready AND t.queue = claim.queue AND t.name = n.name AND t.priority = p.priority
-                  AND (t.due_at, t.id) > (p.due_at, p.id) AND t.due_at <= clock
+                  AND (t.due_at, t.id) > (p.due_at, p.id) AND t.due_at <= clock AND NOT t.apart
                 ORDER BY t.due_at, t.id LIMIT least(n.room, slots)
                 FOR NO KEY UPDATE SKIP LOCKED) l) n
         WHERE n.nth <= n.room
@@ -73,7 +82,7 @@ BEGIN
               CROSS JOIN unnest(names, room) AS n (name, room) CROSS JOIN LATERAL (
                 SELECT t.ctid AS place, n.name, n.room, p.priority, t.due_at, t.id FROM pgmill.tasks t
                 WHERE t.ready AND t.queue = claim.queue AND t.name = n.name AND t.priority = p.priority
-                  AND (t.due_at, t.id) > (p.due_at, p.id) AND t.due_at <= clock
+                  AND (t.due_at, t.id) > (p.due_at, p.id) AND t.due_at <= clock AND NOT t.apart
                 ORDER BY t.due_at, t.id LIMIT least(n.room, slots)) l) n
         WHERE n.nth <= n.room
         ORDER BY n.priority DESC, n.due_at, n.id LIMIT slots);
@@ -109,6 +118,38 @@ BEGIN
     END IF;
   END IF;
   RETURN QUERY SELECT * FROM unnest(got);
+END
+$$;
+
+-- Tasks that run alone in their worker, since the last one may have died of them and this attempt is their last. What a claim
+-- does about them:
+--   place   takes this one, and nothing else
+--   wait    takes nothing: such a task runs here; or one is due for a minute, and this worker runs dry for it. Not for one
+--           in a queue that is paused or limited, which may have to wait for other workers
+CREATE OR REPLACE FUNCTION pgmill.apart(worker uuid, queue text, names text[], clock timestamptz, OUT place tid, OUT wait boolean)
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  held uuid[] := (SELECT h.held FROM pgmill.heartbeats h WHERE h.worker = apart.worker);
+  first record;
+BEGIN
+  wait := cardinality(held) = 1
+          AND EXISTS (SELECT FROM pgmill.tasks t WHERE t.id = held[1] AND t.worker = apart.worker AND t.state = 'running' AND t.apart);
+  IF wait THEN
+    RETURN;
+  END IF;
+  SELECT t.ctid AS place, t.queue, t.due_at INTO first
+  FROM pgmill.tasks t
+  WHERE t.apart AND t.ready AND t.due_at <= clock AND t.name = ANY (names)
+    AND t.queue = ANY ((SELECT w.queues FROM pgmill.workers w WHERE w.id = apart.worker)::text[])
+    AND (t.queue = apart.queue
+         OR NOT EXISTS (SELECT FROM pgmill.queues q WHERE q.name = t.queue AND (q.paused OR q.max_running IS NOT NULL)))
+  ORDER BY t.queue <> apart.queue, t.due_at LIMIT 1
+  FOR NO KEY UPDATE SKIP LOCKED;
+  IF first.queue = apart.queue AND held = '{}' THEN
+    place := first.place;
+  ELSE
+    wait := coalesce(first.due_at < clock - interval '1 minute', false);
+  END IF;
 END
 $$;
 

@@ -6,6 +6,7 @@
 --   completed   it did its work
 --   failed      it failed and must not be tried again
 --   retry       it failed; again, while attempts are left
+--   lost        its worker died under it; as retry, but the last attempt of all is apart from others (pgmill.apart)
 --   cancelled   its worker ended it because somebody asked for that; blamed
 --   deferred    not its fault (EX_TEMPFAIL): again later, not counted
 --   settled     its own transaction wrote its end (pgmill.complete): nothing is left to write
@@ -17,7 +18,7 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     WHEN outcome = 'completed' THEN 'completed'
     WHEN outcome = 'failed' THEN 'failed'
     WHEN outcome = 'cancelled' OR cancel_at IS NOT NULL THEN 'cancelled'
-    WHEN outcome = 'retry' AND attempt >= max_attempts THEN 'failed'
+    WHEN outcome IN ('retry', 'lost') AND attempt >= max_attempts THEN 'failed'
     ELSE 'ready'
   END::pgmill.state
 $$;
@@ -59,7 +60,7 @@ BEGIN
   ), locked AS MATERIALIZED (
     SELECT t.id, t.attempt, pgmill.state_after(g.outcome, t.attempt, t.max_attempts, t.cancel_at) AS state,
            g.outcome, g.outcome IN ('deferred', 'returned') AS unblamed, g.result,
-           g.error::jsonb AS error, g.outcome IN ('failed', 'retry', 'cancelled') AS erred,
+           g.error::jsonb AS error, g.outcome IN ('failed', 'retry', 'lost', 'cancelled') AS erred,
            t.frozen_at IS NOT NULL AS was_frozen,
            CASE WHEN g.outcome = 'returned' THEN t.cpu_usec ELSE g.cpu_usec END AS cpu_usec,
            CASE WHEN g.outcome = 'returned' THEN t.memory_peak ELSE g.memory_peak END AS memory_peak,
@@ -78,6 +79,7 @@ BEGIN
       unique_held = l.state = 'ready' AND t.unique_held,
       due_at      = CASE WHEN l.state = 'ready' THEN coalesce(l.again_at, t.due_at) ELSE t.due_at END,
       attempt     = t.attempt - l.unblamed::int,
+      apart       = CASE WHEN l.unblamed THEN t.apart ELSE l.outcome = 'lost' AND t.attempt + 1 >= t.max_attempts END,
       deferrals   = CASE l.outcome WHEN 'deferred' THEN t.deferrals + 1 WHEN 'returned' THEN t.deferrals ELSE 0 END,
       started_at  = CASE WHEN l.unblamed AND t.attempt = 1 AND l.again_at IS NULL THEN NULL ELSE t.started_at END,
       finished_at = CASE WHEN l.state <> 'ready' THEN clock_timestamp() END,
@@ -98,7 +100,7 @@ BEGIN
     INSERT INTO pgmill.tallies AS t
       (writer, queue, completed, failed, cancelled, retried, paused, wait_seconds, run_seconds, waits, runs)
     SELECT pg_backend_pid(), queue, count(*) FILTER (WHERE state = 'completed'), count(*) FILTER (WHERE state = 'failed'),
-           count(*) FILTER (WHERE state = 'cancelled'), count(*) FILTER (WHERE state = 'ready' AND outcome = 'retry'),
+           count(*) FILTER (WHERE state = 'cancelled'), count(*) FILTER (WHERE state = 'ready' AND outcome IN ('retry', 'lost')),
            sum(paused), coalesce(sum(wait), 0), coalesce(sum(run), 0),
            pgmill.histogram(array_agg(wait)), pgmill.histogram(array_agg(run))
     FROM written GROUP BY queue ORDER BY queue

@@ -159,8 +159,8 @@ BEGIN
 END
 $$;
 
--- Gives a dead worker's tasks back: those that may have begun are blamed, the others are not. Answers how many
--- it moved; a row that somebody holds stays for the next call. The worker's row ends with its last task.
+-- Gives a dead worker's tasks back: those that may have begun are blamed, the others are not. One of them may be what the
+-- worker died of, so whichever has one attempt left spends that alone (pgmill.apart). Answers how many it moved; a row that somebody holds stays for the next call. The worker's row ends with its last task.
 CREATE OR REPLACE FUNCTION pgmill.rescue(worker uuid) RETURNS int
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -178,7 +178,7 @@ BEGIN
   SELECT coalesce(array_agg(e.id) FILTER (WHERE e.verdict = 'done'), '{}'), count(*) FILTER (WHERE e.verdict = 'locked')
   INTO moved, left_over
   FROM (SELECT array_agg(c.id) AS ids, array_agg(c.claim_no) AS claim_nos,
-               array_agg(CASE WHEN c.started THEN 'retry' ELSE 'returned' END) AS outcomes,
+               array_agg(CASE WHEN c.started THEN 'lost' ELSE 'returned' END) AS outcomes,
                array_agg(CASE WHEN c.started THEN why END) AS errors,
                array_agg(CASE WHEN c.started THEN 0::float8 END) AS delays, array_agg(NULL::text) AS results
         FROM pgmill.claimed_tasks(rescue.worker, '{}') c) g

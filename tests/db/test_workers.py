@@ -207,6 +207,56 @@ def test_a_task_that_kills_its_workers_fails_in_the_end(mill: Mill) -> None:
     assert mill.worker().claim() == []
 
 
+def lost(mill: Mill, *, slots: int = 10) -> list[uuid.UUID]:
+    """A worker begins what it gets, and dies."""
+    worker = mill.worker()
+    claims = worker.claim(slots)
+    worker.finish()
+    mill.bury(worker)
+    mill.rescue(worker)
+    return [claim.id for claim in claims]
+
+
+def test_whose_workers_die_is_alone_in_its_last_attempt(mill: Mill) -> None:
+    """Else the neighbours of a task that kills its workers would fail with it."""
+    three = [mill.submit() for _ in range(3)]
+    assert len(lost(mill)) == len(lost(mill)) == 3
+    assert [mill.task(id).attempt for id in three] == [2] * 3
+    worker = mill.worker()
+    first, = worker.claim()
+    worker.finish()
+    mill.submit()
+    assert worker.claim() == []  # not beside it
+    worker.finish(End(first))
+    second, = worker.claim()
+    worker.finish(End(second, "returned"))
+    assert len(worker.claim()) == 1  # still
+
+
+def test_a_busy_worker_takes_others_before_one_that_must_be_alone_and_runs_dry_for_it_in_the_end(mill: Mill) -> None:
+    held, alone = mill.submit(), mill.submit(max_attempts=2)
+    worker = mill.worker()
+    assert [c.id for c in worker.claim(1)] == [held]
+    assert lost(mill) == [alone]
+    worker.finish()
+    other = mill.submit()
+    claims = worker.claim()
+    assert [c.id for c in claims] == [other]
+    mill.db.execute("UPDATE pgmill.tasks SET due_at = due_at - interval '61 s' WHERE id = %s", [alone])
+    mill.submit()
+    assert worker.claim() == worker.claim(queue="another") == []
+    assert [c.id for c in mill.worker().claim()] == [alone]  # one that has nothing takes it
+
+
+def test_what_failed_otherwise_needs_not_be_alone(mill: Mill) -> None:
+    id, other = mill.submit(), mill.submit()
+    lost(mill)
+    worker = mill.worker()
+    claims = worker.claim()
+    worker.finish(*(End(claim, "retry", delay=0) for claim in claims))
+    assert len(worker.claim()) == 2
+
+
 def test_flags_are_kept_through_a_rescue(mill: Mill) -> None:
     cancelled, paused, both = (mill.submit() for _ in range(3))
     worker = mill.worker()

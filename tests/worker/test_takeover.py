@@ -122,3 +122,21 @@ def test_beside_somebody_else_in_its_group_it_does_not_take_over(
         heir.stop()
         guest.kill()
     assert mill.show(id)["status"] == "RUNNING"
+
+
+@pytest.mark.long
+def test_what_stood_beside_a_task_that_kills_its_workers_completes(mill: Mill, start: Callable[..., Process]) -> None:
+    mill.handler("poison", "sleep 0.5; kill -9 $PPID; sleep 1000")
+    mill.handler("t", "sleep 1")
+    poison, *others = mill.submit("poison"), *(mill.submit("t") for _ in range(3))
+
+    def over() -> bool:
+        return mill.db.execute("SELECT bool_and(status IN ('COMPLETED', 'FAILED')) FROM pgmill.task").fetchone()[0]
+
+    for _ in range(9):
+        worker = start()
+        eventually(lambda: worker.popen.poll() is not None or over(), within=60)
+        if over():
+            break
+    assert mill.show(poison)["status"] == "FAILED" and mill.show(poison)["attempt"] == 3
+    assert {mill.show(id)["status"] for id in others} == {"COMPLETED"}
