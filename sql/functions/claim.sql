@@ -37,7 +37,7 @@ DECLARE
   got pgmill.claimed[] := '{}';
 BEGIN
   -- In the body: a SET clause on the function is undone before the commit.
-  PERFORM set_config('synchronous_commit', 'off', true), set_config('lock_timeout', '2s', true);
+  PERFORM set_config('synchronous_commit', 'off', true);
   PERFORM pg_advisory_xact_lock(pgmill.lock_class('queue'), hashtext(queue));
   clock := clock_timestamp();  -- read under the lock
 

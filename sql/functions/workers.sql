@@ -58,8 +58,8 @@ BEGIN
   WHERE a.pid = w.backend_pid AND a.backend_start = w.backend_start AND a.pid <> pg_backend_pid();
   PERFORM set_config('lock_timeout', '5s', true);
   PERFORM pg_advisory_lock(pgmill.lock_class('worker'), w.lock_key);
-  -- Read after the lock: a rescuer decides while it holds it.
-  PERFORM FROM pgmill.heartbeats h WHERE h.worker = attach.worker AND NOT h.dead FOR UPDATE;
+  -- After the lock: a rescuer decides while it holds it, and one that has waited begins anew.
+  UPDATE pgmill.heartbeats h SET beat = h.beat + 1 WHERE h.worker = attach.worker AND NOT h.dead;
   IF NOT FOUND THEN
     PERFORM pg_advisory_unlock(pgmill.lock_class('worker'), w.lock_key);
     RETURN false;
@@ -71,6 +71,21 @@ BEGIN
   FROM unnest('{enable_seqscan,enable_hashjoin,enable_mergejoin,jit}'::text[]) setting;
   PERFORM set_config('plan_cache_mode', 'force_generic_plan', false);  -- planning takes longer than running
   RETURN true;
+END
+$$;
+
+-- A sign of life that needs no task, for when those cannot be reached: a table that somebody has locked. True: this
+-- worker's programs may go on; what it has claimed since is not proven. Where the server has not even room for the lock
+-- of a transaction that writes, its answer alone is the sign: it still has this session, which holds the worker's lock
+-- and has changed the beat. That is no sign where a standby may have taken over.
+CREATE OR REPLACE FUNCTION pgmill.beat(worker uuid) RETURNS boolean
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  UPDATE pgmill.heartbeats h SET beat = h.beat + 1, at = clock_timestamp() WHERE h.worker = beat.worker AND NOT h.dead;
+  RETURN FOUND;
+EXCEPTION WHEN insufficient_resources THEN
+  RETURN current_setting('synchronous_standby_names') = ''
+     AND EXISTS (SELECT FROM pgmill.heartbeats h WHERE h.worker = beat.worker AND NOT h.dead);
 END
 $$;
 

@@ -34,6 +34,7 @@ static int pending_reserve(Db *db, size_t n) {
 }
 
 static void pending_push(Db *db, Pending entry) {
+    entry.sent = time_now_boottime();
     db->pending_count++;
     *pending_at(db, db->pending_count - 1) = entry;
 }
@@ -47,6 +48,18 @@ static Pending pending_pop(Db *db) {
 
 size_t db_pending(const Db *db) {
     return db->groups;
+}
+
+/* ---- patience ---- */
+
+/* Of the oldest question; the server answers in order. */
+uint64_t db_patience_end(const Db *db) {
+    return db->patience == 0 || db->pending_count == 0 ? UINT64_MAX
+                                                       : db->pending[db->pending_first].sent + db->patience;
+}
+
+void db_patience(Db *db, uint64_t usec) {
+    db->patience = usec;
 }
 
 /* ---- answers ---- */
@@ -132,6 +145,10 @@ static void result_arrived(Db *db, PGresult *res) {
 void db_dispatch_answers(Db *db) {
     unsigned nulls = 0;
 
+    if (time_now_boottime() >= db_patience_end(db)) {
+        db_connection_silent(db);
+        return;
+    }
     while (db->up && db->pending_count > 0 && !PQisBusy(db->conn)) {
         PGresult *res = PQgetResult(db->conn);
         if (res && is_last(res))
@@ -199,7 +216,6 @@ static bool hear(Db *db) {
             db_last_words(db, db_one_line(PQerrorMessage(db->conn)));
         return false;
     }
-    db->heard = time_now_boottime();
     return true;
 }
 
@@ -272,10 +288,6 @@ sd_event *db_event(Db *db) {
     return db->event;
 }
 
-void db_patience(Db *db, uint64_t usec) {
-    db->patience = usec;
-}
-
 void db_reconnect(Db *db, const char *reason) {
     if (db->conn)
         db_connection_lost(db, reason);
@@ -329,7 +341,6 @@ int db_send(
 
 /* From here on an answer is awaited. The timer is left running by later ones, and looks again at its end. */
 static void await(Db *db) {
-    db->heard = time_now_boottime();
     if (db->patience > 0 && !db->broken && sd_event_source_get_enabled(db->timer, NULL) == 0)
         (void) db_timer_set(db, db->patience);
 }
@@ -343,8 +354,8 @@ int db_sync(Db *db, DbCallback callback, void *userdata) {
     if (!PQpipelineSync(db->conn))
         return send_failed(db);
     pending_push(db, (Pending){ .kind = PENDING_SYNC, .callback = callback, .userdata = userdata });
-    if (db->groups++ == 0)
-        await(db);
+    db->groups++;
+    await(db);
     if (flush(db) < 0)
         (void) send_failed(db); /* the callback is told */
     return 0;

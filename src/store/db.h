@@ -78,8 +78,9 @@ int db_new(Db **ret, sd_event *event, const char *conninfo, const char *name, co
 Db *db_free(Db *db); /* returns NULL; pending callbacks are told DB_LOST */
 void db_freep(Db **db);
 
-/* How long the server may be silent, in microseconds, while an answer or a connection is awaited; then the session is
- * lost. From the next group or attempt on. 0, as at first: answers are awaited without end, connections for 10 s. */
+/* An answer that comes later than so many microseconds after its question was sent is none, nor is a connection: nobody is
+ * told of it, and the session is lost, as it is when nothing comes at all. From the next group or attempt on. 0, as at first:
+ * answers are awaited without end, connections for 10 s. */
 void db_patience(Db *db, uint64_t usec);
 
 /* What a connection string or URI says about a keyword such as "host"; NULL when it is silent. Errors as above. */

@@ -4,7 +4,6 @@
  */
 #include <fcntl.h>
 #include <openssl/ssl.h>
-#include <poll.h>
 #include <sys/epoll.h>
 
 #include "base/time.h"
@@ -29,21 +28,22 @@ static void silent(Db *db, const char *what, uint64_t usec) {
     db_connection_lost(db, reason ? reason : "out of memory");
 }
 
-/* Sending failed; or an answer may be overdue. A process that stood still itself reads first what came meanwhile. */
+void db_connection_silent(Db *db) {
+    silent(db, "no answer of the server", db->patience);
+}
+
+/* Sending failed; or an answer may be overdue. */
 static void session_look(Db *db) {
-    struct pollfd input = { .fd = PQsocket(db->conn), .events = POLLIN };
-    const uint64_t quiet = time_now_boottime() - db->heard;
+    const uint64_t now = time_now_boottime(), end = db_patience_end(db);
 
     if (db->broken) {
         db_dispatch_answers(db); /* what arrived before the end is still true */
         if (db->up)
             db_connection_broken(db);
-    } else if (db->groups > 0 && quiet < db->patience)
-        (void) db_timer_set(db, db->patience - quiet);
-    else if (db->groups > 0 && poll(&input, 1, 0) > 0)
-        (void) db_timer_set(db, 0);
-    else if (db->groups > 0)
-        silent(db, "no answer of the server", db->patience);
+    } else if (now >= end)
+        db_connection_silent(db);
+    else if (end != UINT64_MAX)
+        (void) db_timer_set(db, end - now);
 }
 
 static int on_timer(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {

@@ -19,6 +19,7 @@ typedef struct Pending {
     PendingKind kind;
     bool keep_rows; /* db_call(): the rows wait for the sync */
     bool answered;  /* libpq ends each statement's results with a NULL */
+    uint64_t sent;  /* CLOCK_BOOTTIME */
     const DbStatement *statement;
     DbCallback callback;
     void *userdata;
@@ -32,9 +33,8 @@ struct Db {
     PGconn *conn;
     bool up, broken; /* broken: libpq refused to send; the session ends with the loop's next turn */
     unsigned tries;
-    uint64_t patience,
-        heard; /* heard: CLOCK_BOOTTIME of the last sign of the server, or of the first question since */
-    char *last_words; /* why the session ends, from who knows best */
+    uint64_t patience; /* 0: without end */
+    char *last_words;  /* why the session ends, from who knows best */
     char *conninfo, *name;
     const DbEvents *events;
     void *userdata;
@@ -54,8 +54,9 @@ struct Db {
 
 int db_on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata); /* while it is up */
 void db_on_notice(void *userdata, const PGresult *res);
-void db_dispatch_answers(Db *db); /* those that have arrived */
+void db_dispatch_answers(Db *db); /* those that have arrived, and in time */
 void db_abandon_pending(Db *db, const char *reason);
+uint64_t db_patience_end(const Db *db); /* CLOCK_BOOTTIME; UINT64_MAX: without end */
 
 /* ---- db_connect.c ---- */
 
@@ -65,6 +66,7 @@ int db_timer_set(Db *db, uint64_t usec); /* the next try, or look whether the se
 void db_disconnect(Db *db);
 void db_last_words(Db *db, char *words);             /* takes them; NULL: no memory */
 void db_connection_lost(Db *db, const char *reason); /* tells all who wait, and tries again later */
+void db_connection_silent(Db *db);                   /* the same; no answer came in time */
 void db_connection_broken(Db *db);                   /* the same; the server or libpq has said why */
 
 /* ---- db_settings.c ---- */

@@ -5,6 +5,8 @@
 
 #include "store/array.h"
 
+#define LOCK_WAITS 40 /* in a grace period: those of a turn and its sign of life fit in a third of it */
+
 /* The names of which this worker can take tasks now. */
 static void names_literal(Buf *b, const WorkerInfo *w) {
     for (size_t i = 0; w->names && w->names[i]; i++)
@@ -49,7 +51,12 @@ int worker_attach(Db *db, Id worker, DbCallback callback, void *userdata) {
     return db_call(db, &statement, (const char *[]){ ID_TEXT(worker) }, callback, userdata);
 }
 
-int worker_session(Db *db, DbCallback callback, void *userdata) {
+int worker_beat(Db *db, Id worker, DbCallback callback, void *userdata) {
+    static const DbStatement statement = { .name = "beat", .sql = "SELECT pgmill.beat($1)", .params = 1 };
+    return db_call(db, &statement, (const char *[]){ ID_TEXT(worker) }, callback, userdata);
+}
+
+int worker_session(Db *db, uint64_t grace_usec, DbCallback callback, void *userdata) {
     /* The server's side of keepalives: a host that vanished frees its lock within 5 s. */
     static const DbStatement statement = {
         .name = "worker_session",
@@ -58,10 +65,16 @@ int worker_session(Db *db, DbCallback callback, void *userdata) {
             "'1', "
             "false), "
             "set_config('tcp_keepalives_count', '2', false), set_config('tcp_user_timeout', '4000', false), "
-            "set_config('client_connection_check_interval', '500', false)",
-        .params = 0,
+            "set_config('client_connection_check_interval', '500', false), set_config('lock_timeout', $1, "
+            "false)",
+        .params = 1,
     };
-    return db_call(db, &statement, NULL, callback, userdata);
+    const uint64_t msec = MIN(grace_usec / LOCK_WAITS, USEC_PER_SEC) / USEC_PER_MSEC;
+    char lock_timeout[24];
+
+    (void) snprintf(
+        lock_timeout, sizeof(lock_timeout), "%ju", (uintmax_t) (grace_usec > 0 ? MAX(msec, UINT64_C(1)) : 0));
+    return db_call(db, &statement, (const char *[]){ lock_timeout }, callback, userdata);
 }
 
 /* The order of pgmill.priority. */

@@ -27,8 +27,12 @@ int worker_take_over(Db *db, Id worker, DbCallback callback, void *userdata);
 /* This session takes over from the worker's former one. One row: boolean, false: it was given up. */
 int worker_attach(Db *db, Id worker, DbCallback callback, void *userdata);
 
-/* The server lets go of a session whose client's host has vanished. */
-int worker_session(Db *db, DbCallback callback, void *userdata);
+/* One row: boolean, true: a sign of life was given, for which no task was looked at. A group of its own. */
+int worker_beat(Db *db, Id worker, DbCallback callback, void *userdata);
+
+/* The server lets go of a session whose client's host has vanished, and no statement waits long for a lock, since all
+ * others, signs of life among them, wait behind it. grace_usec 0: it waits as long as it takes. */
+int worker_session(Db *db, uint64_t grace_usec, DbCallback callback, void *userdata);
 
 /* The position a scan of a queue goes on from: of the last row taken, per priority. */
 #define WORKER_PRIORITIES 4

@@ -8,6 +8,7 @@
 #include "store/db.h"
 #include "store/rescue.h"
 #include "store/worker.h"
+#include "worker/fence.h"
 #include "worker/run.h"
 
 #define POLL_USEC    USEC_PER_SEC
@@ -42,7 +43,8 @@ struct Worker {
     bool said_ready, said_waiting;
     char *database_why;           /* there is no session; NULL: nobody knows yet */
     uint64_t warned_at;           /* CLOCK_BOOTTIME of the last warning of the database that was logged */
-    sd_event_source *retry_timer; /* of a session that could not be made; the fence's is in turn.c */
+    sd_event_source *retry_timer; /* of a session that could not be made */
+    uint64_t lock_sent;           /* CLOCK_BOOTTIME of the sending of what takes the session's lock */
 
     /* runs.c */
     Run **
@@ -66,7 +68,11 @@ struct Worker {
     QueueScan *queues;
     size_t n_queues, next_queue;
     sd_event_source *turn_source; /* deferred: runs once the loop has nothing else to do */
-    sd_event_source *poll_timer, *fence_timer;
+    sd_event_source *poll_timer;  /* once a second, whatever else happens */
+    sd_event_source *again_timer; /* turns fail: the next try */
+    Fence fence;
+    unsigned failures; /* turns that failed in a row */
+    bool beat_alone;   /* give a sign of life that needs no task */
     bool in_turn;      /* an answer is awaited that decides what to do next */
     bool claim_wanted; /* look for tasks */
     bool claim_alone;  /* the claim under way is not followed by a finish */
@@ -80,10 +86,12 @@ struct Worker {
     uint64_t orders_read; /* CLOCK_BOOTTIME */
     bool obey_wanted;     /* … and there is something to say of it */
     size_t finish_limit;  /* smaller while a refused batch is bisected */
-    uint64_t turn_sent;   /* CLOCK_BOOTTIME of the sending of the finish under way … */
-    uint64_t proven;      /* … and of the last one that is proven */
+    uint64_t turn_sent;   /* CLOCK_BOOTTIME of the sending of the finish under way, or of the beat */
     uint64_t full_scan;   /* CLOCK_BOOTTIME of the last scan from the start */
     uint64_t live_workers;
+
+    /* sleep.c */
+    sd_event_source *wake_timer;
     uint64_t wake_at; /* CLOCK_BOOTTIME of the next look, while asleep */
 
     /* takeover.c */
@@ -154,13 +162,20 @@ int rest_serve(
 /* ---- turn.c ---- */
 int turn_init(Worker *w);
 void turn_done(Worker *w);
-void turn_want(Worker *w, bool claim);          /* soon; claim: look for tasks too */
-void turn_notified(Worker *w);                  /* of new tasks */
-void turn_reloaded(Worker *w);                  /* other handlers, other names */
-void turn_registered(Worker *w, uint64_t sent); /* a heartbeat row was written by a call sent at that time */
+void turn_want(Worker *w, bool claim); /* soon; claim: look for tasks too */
+void turn_notified(Worker *w);         /* of new tasks */
+void turn_reloaded(Worker *w);         /* other handlers, other names */
 void turn_session_up(Worker *w);
 void turn_session_lost(Worker *w);
 void turn_status(Worker *w);
+/* Look at every queue from its start: before sleeping, in a new session, and now and then for rows that a position passed
+ * because somebody held them. */
+void turn_scan_from_start(Worker *w);
+
+/* ---- sleep.c ---- */
+int sleep_init(Worker *w);
+void sleep_done(Worker *w);
+int sleep_fall(Worker *w); /* every queue is dry: say so and look once more, or sleep if that is done */
 
 /* ---- orders.c ---- */
 void orders_want(Worker *w); /* there may be new ones */

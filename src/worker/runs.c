@@ -105,11 +105,11 @@ void runs_return_late(Worker *w) {
 
 /* ---- beginning ---- */
 
-/* A reload, or a drain, may have taken its handler. */
+/* A reload, or a drain, may have taken its handler; and its proof may have grown old meanwhile. */
 void runs_begin(Worker *w, Run *run) {
     Handler *h = handlers_find(&w->handlers, run->name);
 
-    if (h)
+    if (h && !fence_is_late(&w->fence))
         run_start(run, w->event, h);
     else
         run_return(run);

@@ -89,7 +89,7 @@ static void on_session(_unused_ Db *db, const DbReply *reply, void *userdata) {
 }
 
 static void step_session(Worker *w) {
-    check_sent(w, worker_session(w->db, on_session, w));
+    check_sent(w, worker_session(w->db, w->info.grace_usec, on_session, w));
 }
 
 static void on_registered(_unused_ Db *db, const DbReply *reply, void *userdata) {
@@ -98,7 +98,8 @@ static void on_registered(_unused_ Db *db, const DbReply *reply, void *userdata)
     if (!answered(w, reply, "register"))
         return;
     w->registered = true;
-    turn_registered(w, w->turn_sent);
+    w->named = !w->draining && !rest_any(w);
+    fence_prove(&w->fence, w->lock_sent);
     step_listen(w);
 }
 
@@ -108,6 +109,8 @@ static void on_attached(_unused_ Db *db, const DbReply *reply, void *userdata) {
     if (!answered(w, reply, "attach to the former session's tasks"))
         return;
     if (db_bool(reply->rows, 0, 0)) {
+        if (!reply->warned)
+            fence_prove(&w->fence, w->lock_sent); /* it changed the beat, and holds the lock since */
         step_listen(w);
         return;
     }
@@ -121,10 +124,9 @@ static void on_attached(_unused_ Db *db, const DbReply *reply, void *userdata) {
 }
 
 static void step_lock(Worker *w) {
-    if (!w->registered) {
+    if (!w->registered)
         w->info.id = id_new();
-        w->turn_sent = time_now_boottime();
-    }
+    w->lock_sent = time_now_boottime();
     check_sent(w, w->registered ? worker_attach(w->db, w->info.id, on_attached, w)
                                 : worker_register(w->db, &w->info, on_registered, w));
 }
@@ -254,7 +256,7 @@ int session_open(Worker *w) {
     }
     if (r < 0)
         return r;
-    db_patience(w->db, w->info.grace_usec / 3);
+    db_patience(w->db, fence_patience(&w->fence));
     return rescuer_new(&w->rescuer, w->event, w->db);
 }
 

@@ -110,7 +110,7 @@ static void on_connected(Db *db, void *userdata) {
     Session *s = userdata;
 
     s->interrupted = false;
-    if (worker_session(db, on_set_up, s) < 0)
+    if (worker_session(db, 0, on_set_up, s) < 0)
         db_reconnect(db, "cannot send");
 }
 

@@ -21,17 +21,18 @@ static void on_taken_over(_unused_ Db *db, const DbReply *reply, void *userdata)
 
     if (reply->outcome == DB_LOST)
         return; /* begun anew with the next session */
-    if (reply->outcome != DB_OK) {
+    const bool again = reply->outcome == DB_RETRY || reply->outcome == DB_LOCKED;
+    if (reply->outcome != DB_OK && !again) {
         log_warning("Cannot take a predecessor's tasks over: %s", reply->message);
         w->took_over = true;
         return;
     }
-    if (db_int(reply->rows, 0, 0) > 0) {
+    if (!again && db_int(reply->rows, 0, 0) > 0) {
         log_event(LOG_NOTICE, LOG_ID_WORKER_RESCUED, NULL,
             "Took %jd tasks over from this worker's former process", (intmax_t) db_int(reply->rows, 0, 0));
         turn_notified(w);
     }
-    if (db_int(reply->rows, 0, 1) > 0 && ++w->takeover_tries < TRIES_MAX)
+    if ((again || db_int(reply->rows, 0, 1) > 0) && ++w->takeover_tries < TRIES_MAX)
         (void) timer_start(w->takeover_timer, TRY_USEC);
     else
         w->took_over = true;

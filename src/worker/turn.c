@@ -15,6 +15,9 @@
 #include "worker/core.h"
 #include "worker/story.h"
 
+#define AGAIN_FIRST_USEC (100 * USEC_PER_MSEC)
+#define AGAIN_MAX_USEC   (2 * USEC_PER_SEC)
+
 static int send_finish(Worker *w);
 
 /* ---- runs ---- */
@@ -59,15 +62,6 @@ static int on_fence(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *u
     return 0;
 }
 
-static void fence_set(Worker *w) {
-    (void) sd_event_source_set_time(w->fence_timer, w->proven + w->info.grace_usec * 2 / 3);
-    (void) sd_event_source_set_enabled(w->fence_timer, SD_EVENT_ONESHOT);
-}
-
-static bool beat_due(const Worker *w) {
-    return w->beat_wanted || time_now_boottime() - w->proven >= w->info.grace_usec / 6;
-}
-
 /* ---- claim ---- */
 
 static uint64_t full_scan_period(const Worker *w) {
@@ -90,7 +84,7 @@ static bool at_start(const ClaimPosition *p) {
 
 /* Look at every queue from its start: before sleeping, in a new session, and now and then for rows that a position
  * passed because somebody held them. */
-static void scan_all_from_start(Worker *w) {
+void turn_scan_from_start(Worker *w) {
     w->full_scan = time_now_boottime();
     for (size_t i = 0; i < w->n_queues; i++) {
         w->queues[i].position = (ClaimPosition){};
@@ -197,10 +191,10 @@ static void turn_proven(Worker *w) {
         if (w->runs[i]->sent)
             story_ended(w->runs[i]);
     runs_remove(w, is_sent);
-    w->proven = w->turn_sent;
+    fence_prove(&w->fence, w->turn_sent);
     w->beat_wanted = false;
+    w->failures = 0;
     w->finish_limit = MIN(w->finish_limit * 2, (size_t) FINISH_MAX);
-    fence_set(w);
     runs_start_claimed(w);
 }
 
@@ -233,6 +227,28 @@ static void forget_unproven(Worker *w) {
     runs_remove(w, is_unproven);
 }
 
+/* Tries again after a pause that grows. A sign of life goes in between: what holds turns up may hold them up for long. */
+static void try_again_later(Worker *w) {
+    uint64_t pause =
+        MIN(AGAIN_FIRST_USEC << MIN(w->failures, 8U), MIN(AGAIN_MAX_USEC, w->info.grace_usec / 12));
+
+    w->failures++;
+    w->beat_alone = true;
+    (void) timer_start(w->again_timer, pause);
+}
+
+static int on_again(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
+    turn_want(userdata, false);
+    return 0;
+}
+
+static bool is_to_wait(const Worker *w) {
+    int enabled = SD_EVENT_OFF;
+
+    (void) sd_event_source_get_enabled(w->again_timer, &enabled);
+    return enabled != SD_EVENT_OFF;
+}
+
 static void turn_failed(Worker *w, const DbReply *reply) {
     if (reply->outcome == DB_INVALID)
         bisect(w, reply->message);
@@ -242,7 +258,8 @@ static void turn_failed(Worker *w, const DbReply *reply) {
     else if (reply->outcome == DB_FATAL) {
         log_error("Cannot finish tasks: %s", reply->message);
         db_reconnect(w->db, "the database refused the worker's turn");
-    }
+    } else if (reply->outcome != DB_INVALID)
+        try_again_later(w);
     w->beat_wanted = true;
 }
 
@@ -304,49 +321,36 @@ static int send_finish(Worker *w) {
     return r < 0 ? r : db_sync(w->db, on_turn_done, w);
 }
 
-/* ---- sleep ---- */
+/* ---- a sign of life alone ---- */
 
-/* The word that this worker sleeps is committed; one more look, since a task that came before it told nobody. */
-static void on_listed_asleep(_unused_ Db *db, const DbReply *reply, void *userdata) {
+static void on_beat(_unused_ Db *db, const DbReply *reply, void *userdata) {
     Worker *w = userdata;
-    uint64_t wait = POLL_USEC;
 
     w->in_turn = false;
     if (reply->outcome == DB_LOST)
         return;
-    if (reply->outcome == DB_OK && db_value(reply->rows, 0, 0))
-        wait = MIN(wait, (uint64_t) (MAX(db_double(reply->rows, 0, 0), 0.0) * 1e6));
-    w->wake_at = time_now_boottime() + wait;
-    w->listed = true;
-    scan_all_from_start(w);
-    turn_want(w, true);
+    if (reply->outcome == DB_OK && !db_bool(reply->rows, 0, 0))
+        db_reconnect(w->db, "this worker was given up as dead");
+    else if (reply->outcome == DB_OK && !reply->warned)
+        fence_prove(&w->fence, w->turn_sent);
+    turn_want(w, false);
 }
 
-/* Every queue is dry: say so and look once more, or sleep if that is done. One that could only read ahead is told of
- * nothing: whoever has a slot comes first. */
-static int fall_asleep(Worker *w) {
-    if (room_update(w, false) == 0) {
-        w->narrow = true; /* look again when one has ended */
-        return 0;
-    }
-    if (!w->listed) {
-        w->in_turn = true;
-        return worker_sleep(w->db, &w->info, on_listed_asleep, w);
-    }
-    w->claim_wanted = false;
-    return sd_event_source_set_time(w->poll_timer, w->wake_at);
+static int send_beat(Worker *w) {
+    w->in_turn = true;
+    w->beat_alone = false;
+    w->turn_sent = time_now_boottime();
+    return worker_beat(w->db, w->info.id, on_beat, w);
 }
 
-/* Time for the next look, or for a heartbeat while all slots are busy. */
+/* ---- the turn ---- */
+
+/* What is owed, and what nothing else brings about: whatever the traffic. */
 static int on_poll(sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
     Worker *w = userdata;
 
     for (size_t i = 0; i < w->n_runs; i++)
         w->runs[i]->locked = false;
-    if (w->session && !w->claim_wanted) {
-        w->listed = false; /* say it again: the answer tells when the next task is due */
-        w->claim_wanted = true;
-    }
     runs_return_late(w);
     rest_look(w);
     turn_status(w); /* once a second is enough, and as much as the service manager should have to read */
@@ -355,14 +359,16 @@ static int on_poll(sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
     return timer_start(s, POLL_USEC);
 }
 
-/* ---- the turn ---- */
-
 static int send_claim(Worker *w, QueueScan *q, size_t slots) {
     q->whole = !w->narrow;
     return worker_claim(w->db, &w->info, q->name, (unsigned) slots, &q->position, on_claimed, q);
 }
 
 static int turn(Worker *w) {
+    if (w->beat_alone)
+        return send_beat(w);
+    if (is_to_wait(w))
+        return 0;
     const size_t slots = w->claim_wanted ? room_update(w, true) : 0;
     bool look = slots > 0;
     int r = w->obey_wanted ? orders_obeyed(w) : 0;
@@ -377,7 +383,7 @@ static int turn(Worker *w) {
     if (r >= 0 && orders_due(w))
         r = orders_ask(w);
     if (r >= 0 && look && time_now_boottime() - w->full_scan >= full_scan_period(w) && !all_dry(w)) {
-        scan_all_from_start(w);
+        turn_scan_from_start(w);
         r = worker_count(w->db, on_live, w);
     }
     q = look ? next_scan(w) : NULL;
@@ -385,13 +391,13 @@ static int turn(Worker *w) {
         r = send_claim(w, q, slots);
     if (r < 0)
         return r;
-    if ((q && w->expect) || any_ended(w) || beat_due(w))
+    if ((q && w->expect) || any_ended(w) || w->beat_wanted || fence_is_due(&w->fence))
         return send_finish(w);
     if (q) {
         w->in_turn = w->claim_alone = true;
         return 0;
     }
-    return look ? fall_asleep(w) : 0;
+    return look ? sleep_fall(w) : 0;
 }
 
 static int on_turn(_unused_ sd_event_source *s, void *userdata) {
@@ -418,21 +424,17 @@ void turn_notified(Worker *w) {
 
 void turn_reloaded(Worker *w) {
     w->named = w->listed = false;
-    scan_all_from_start(w); /* a position may have passed tasks of a name that is new */
+    turn_scan_from_start(w); /* a position may have passed tasks of a name that is new */
     turn_notified(w);
     runs_want(w);
 }
 
-void turn_registered(Worker *w, uint64_t sent) {
-    w->proven = sent;
-    w->named = !w->draining && !rest_any(w);
-    fence_set(w);
-}
-
 void turn_session_up(Worker *w) {
-    w->in_turn = w->listed = w->claim_alone = false;
+    w->in_turn = w->listed = w->claim_alone = w->beat_alone = false;
+    w->failures = 0;
+    (void) sd_event_source_set_enabled(w->again_timer, SD_EVENT_OFF);
     w->beat_wanted = true;
-    scan_all_from_start(w); /* positions belong to a session */
+    turn_scan_from_start(w); /* positions belong to a session */
     turn_want(w, !w->draining);
     turn_status(w);
 }
@@ -460,14 +462,17 @@ int turn_init(Worker *w) {
         r = sd_event_add_time_relative(
             w->event, &w->poll_timer, CLOCK_BOOTTIME, POLL_USEC, USEC_PER_MSEC, on_poll, w);
     if (r >= 0)
-        r = sd_event_add_time(
-            w->event, &w->fence_timer, CLOCK_BOOTTIME, UINT64_MAX, USEC_PER_MSEC, on_fence, w);
-    return r;
+        r = sleep_init(w);
+    if (r >= 0)
+        r = timer_new(&w->again_timer, w->event, USEC_PER_MSEC, on_again, w);
+    return r < 0 ? r : fence_init(&w->fence, w->event, w->info.grace_usec, on_fence, w);
 }
 
 void turn_done(Worker *w) {
     free(w->queues);
     w->turn_source = sd_event_source_disable_unref(w->turn_source);
     w->poll_timer = sd_event_source_disable_unref(w->poll_timer);
-    w->fence_timer = sd_event_source_disable_unref(w->fence_timer);
+    sleep_done(w);
+    w->again_timer = sd_event_source_disable_unref(w->again_timer);
+    fence_done(&w->fence);
 }

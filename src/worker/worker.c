@@ -78,6 +78,7 @@ static void on_left(_unused_ Db *db, const DbReply *reply, void *userdata) {
         return;
     }
     w->leaving = false;
+    w->beat_wanted = true;
     turn_want(w, false); /* a claim that nobody knew of: the next turn finds it and gives it back */
 }
 

@@ -202,7 +202,7 @@ def test_a_claim_gives_up_waiting_for_its_queue(mill: Mill) -> None:
     one, two = mill.worker(), mill.worker()
     one.session.autocommit = False
     one.claim()
-    two.session.execute("SET statement_timeout = '10s'")
+    two.session.execute("SET lock_timeout = '100ms'")
     with pytest.raises(psycopg.errors.LockNotAvailable):
         two.claim()
 

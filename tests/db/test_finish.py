@@ -264,7 +264,7 @@ def test_every_call_is_a_heartbeat(mill: Mill) -> None:
     assert worker.finish() == {}
     worker.finish()
     after = mill.heartbeat(worker)
-    assert (before.beat, after.beat) == (0, 2)
+    assert after.beat - before.beat == 2
     assert after.at > before.at
 
 

@@ -50,6 +50,8 @@ MUTANTS: list[tuple[str, str, str, Callable[[Mill], None]]] = [
     ("finish", "AND NOT h.dead", "", test_finish.test_a_worker_that_was_given_up_writes_nothing),
     ("finish", "OR u = ANY (present)", "", test_finish.test_an_open_transaction_stops_neither_neighbours_nor_the_heartbeat),
     ("attach", "PERFORM pg_terminate_backend", "PERFORM concat", test_workers.test_a_new_session_takes_over_and_ends_the_old_one),
+    ("attach", "beat = h.beat + 1", "beat = h.beat", test_workers.test_who_came_back_in_between_is_not_given_up),
+    ("beat", "AND NOT h.dead", "", test_workers.test_a_sign_of_life_needs_no_task),
     ("attach", "AND NOT h.dead", "", test_workers.test_a_worker_that_was_given_up_cannot_come_back),
     ("attach", "PERFORM pg_advisory_lock", "PERFORM concat", test_workers.test_a_worker_holds_a_lock_for_as_long_as_its_session),
     ("give_up", "SELECT pg_try_advisory_xact_lock", "SELECT '' <> concat", test_workers.test_who_holds_its_lock_is_not_given_up),

@@ -86,7 +86,7 @@ def test_who_comes_back_while_it_is_given_up_learns_so(mill: Mill) -> None:
     worker, rescuer = mill.worker(), mill.connect(autocommit=False)
     worker.die()
     mill.until_free(worker)
-    assert rescuer.execute("SELECT pgmill.give_up(%s, 0)", [worker.id]).fetchone()[0]
+    assert rescuer.execute("SELECT pgmill.give_up(%s, %s)", [worker.id, mill.heartbeat(worker).beat]).fetchone()[0]
     worker.session = mill.connect()
     with ThreadPoolExecutor() as pool:
         attach = pool.submit(worker.call, "attach")
@@ -123,7 +123,7 @@ def test_only_those_whose_lock_is_free_are_suspects(mill: Mill) -> None:
     gone.die()
     mill.until_free(gone)
     suspect, = mill.suspects().values()
-    assert (suspect.worker, suspect.instance, suspect.beat, suspect.grace, suspect.dead) == (gone.id, "w", 1, 7.5, False)
+    assert (suspect.worker, suspect.instance, suspect.beat, suspect.grace, suspect.dead) == (gone.id, "w", 2, 7.5, False)
     gone.session = mill.connect()
     gone.call("attach")
     assert mill.suspects() == {}
@@ -145,6 +145,30 @@ def test_whose_beat_has_changed_is_not_given_up(mill: Mill) -> None:
     mill.until_free(worker)
     assert mill.value("SELECT pgmill.give_up(%s, %s)", worker.id, beat) is False
     assert mill.give_up(worker) is True
+
+
+def test_who_came_back_in_between_is_not_given_up(mill: Mill) -> None:
+    worker = mill.worker()
+    beat = mill.heartbeat(worker).beat
+    worker.die()
+    mill.until_free(worker)
+    worker.session = mill.connect()
+    assert worker.call("attach")
+    worker.die()
+    mill.until_free(worker)
+    assert mill.value("SELECT pgmill.give_up(%s, %s)", worker.id, beat) is False
+
+
+def test_a_sign_of_life_needs_no_task(mill: Mill) -> None:
+    worker, client = mill.worker(), mill.connect(autocommit=False)
+    client.execute("LOCK TABLE pgmill.tasks IN ACCESS EXCLUSIVE MODE")
+    beat = mill.heartbeat(worker).beat
+    worker.session.execute("SET lock_timeout = '1s'")
+    assert worker.call("beat") is True
+    assert mill.heartbeat(worker).beat == beat + 1
+    client.rollback()
+    mill.bury(worker)
+    assert mill.value("SELECT pgmill.beat(%s)", worker.id) is False
 
 
 def test_a_tombstone_is_written_once_and_stays(mill: Mill) -> None:

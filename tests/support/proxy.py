@@ -73,7 +73,11 @@ class Link:
                     continue
                 sink.sendall(header + body)
         self.open.wait()
-        self.cut()
+        if sender == SERVER:
+            self.cut()
+        else:  # what the server has said is still on its way
+            with contextlib.suppress(OSError):
+                self.server.shutdown(socket.SHUT_WR)
 
 
 class Proxy:
