@@ -24,7 +24,7 @@ LANGUAGE sql IMMUTABLE AS $$
     ('call', 'read operate api worker', 'suspects'),
     ('call', 'sql worker',              'own_payload complete'),
     ('own',  'sql worker',              'perform'),
-    ('own',  'worker',                  'listen'),
+    ('own',  'worker',                  'listen session_start end_former'),
     ('own',  'read operate api',        'oldest_transaction_seconds total'),
     ('own',  'submit read operate sql api worker',
                                         'uuid_v7 uuid_time uuid_floor rfc3339 status rights'),

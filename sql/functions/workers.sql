@@ -1,10 +1,16 @@
 -- SPDX-License-Identifier: MIT
 -- The life of a worker process: register, attach again after a lost session, sleep, leave; and its rescue.
 
+-- When this session began. Only its own role, and not the owner of the schema, can see that: a default, which the caller works out.
+CREATE OR REPLACE FUNCTION pgmill.session_start() RETURNS timestamptz
+LANGUAGE sql STABLE AS $$
+  SELECT a.backend_start FROM pg_stat_activity a WHERE a.pid = pg_backend_pid()
+$$;
+
 -- Takes the session advisory lock that says "alive" and writes the heartbeat row.
 CREATE OR REPLACE FUNCTION pgmill.register(
   worker uuid, instance text, host text, pid int, version text, grace interval, queues text[], names text[],
-  identity text DEFAULT NULL
+  identity text DEFAULT NULL, session_start timestamptz DEFAULT pgmill.session_start()
 ) RETURNS void
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -14,7 +20,7 @@ BEGIN
   VALUES (worker, instance, host, pid, version, grace, queues, names, identity)
   RETURNING lock_key INTO key;
   INSERT INTO pgmill.heartbeats (worker) VALUES (worker);
-  PERFORM pgmill.attach(worker);
+  PERFORM pgmill.attach(worker, session_start);
 END
 $$;
 
@@ -43,9 +49,19 @@ BEGIN
 END
 $$;
 
--- This session is now the worker's. Its former session, which may not have noticed yet, is ended. Answers
+-- Ends the worker's former session, which may not have noticed that its client is gone: with the rights of the caller, who
+-- has the same role.
+CREATE OR REPLACE FUNCTION pgmill.end_former(worker uuid) RETURNS boolean
+LANGUAGE sql VOLATILE AS $$
+  SELECT coalesce(every(pg_terminate_backend(a.pid)), true)
+  FROM pgmill.workers w JOIN pg_stat_activity a ON a.pid = w.backend_pid AND a.backend_start = w.backend_start
+  WHERE w.id = end_former.worker AND a.pid <> pg_backend_pid()
+$$;
+
+-- This session is now the worker's; pgmill.end_former comes before. Answers
 -- whether the worker is still one: false means it was given up, and must end its tasks and register anew.
-CREATE OR REPLACE FUNCTION pgmill.attach(worker uuid) RETURNS boolean
+CREATE OR REPLACE FUNCTION pgmill.attach(worker uuid, session_start timestamptz DEFAULT pgmill.session_start())
+RETURNS boolean
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   w pgmill.workers;
@@ -54,8 +70,6 @@ BEGIN
   IF w.id IS NULL OR w.ended_at IS NOT NULL THEN
     RETURN false;
   END IF;
-  PERFORM pg_terminate_backend(a.pid) FROM pg_stat_activity a
-  WHERE a.pid = w.backend_pid AND a.backend_start = w.backend_start AND a.pid <> pg_backend_pid();
   PERFORM set_config('lock_timeout', '5s', true);
   PERFORM pg_advisory_lock(pgmill.lock_class('worker'), w.lock_key);
   -- After the lock: a rescuer decides while it holds it, and one that has waited begins anew.
@@ -64,8 +78,7 @@ BEGIN
     PERFORM pg_advisory_unlock(pgmill.lock_class('worker'), w.lock_key);
     RETURN false;
   END IF;
-  UPDATE pgmill.workers SET backend_pid = pg_backend_pid(), backend_start = a.backend_start
-  FROM pg_stat_activity a WHERE a.pid = pg_backend_pid() AND id = attach.worker;
+  UPDATE pgmill.workers SET backend_pid = pg_backend_pid(), backend_start = session_start WHERE id = attach.worker;
   -- A worker looks up ids. A plan made while there are few tasks is kept when there are many.
   PERFORM set_config(setting, 'off', false)
   FROM unnest('{enable_seqscan,enable_hashjoin,enable_mergejoin,jit}'::text[]) setting;

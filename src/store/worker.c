@@ -47,7 +47,9 @@ int worker_take_over(Db *db, Id worker, DbCallback callback, void *userdata) {
 }
 
 int worker_attach(Db *db, Id worker, DbCallback callback, void *userdata) {
-    static const DbStatement statement = { .name = "attach", .sql = "SELECT pgmill.attach($1)", .params = 1 };
+    static const DbStatement statement = {
+        .name = "attach", .sql = "SELECT pgmill.attach($1) FROM pgmill.end_former($1)", .params = 1
+    };
     return db_call(db, &statement, (const char *[]){ ID_TEXT(worker) }, callback, userdata);
 }
 

@@ -68,7 +68,8 @@ class Worker:
 
     def call(self, function: str) -> Any:
         """pgmill.attach, leave, listen, awake …: those that take nothing but the worker."""
-        return self.session.execute(f"SELECT pgmill.{function}(%s)", [self.id]).fetchone()[0]
+        former = " FROM pgmill.end_former(%s)" if function == "attach" else ""
+        return self.session.execute(f"SELECT pgmill.{function}(%s){former}", [self.id] * (1 + bool(former))).fetchone()[0]
 
     def sleep(self, *queues: str) -> float | None:
         return self.session.execute("SELECT pgmill.sleep(%s, %s, %s)",

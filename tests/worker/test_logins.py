@@ -86,6 +86,17 @@ def test_services_need_no_more_than_their_groups(estate: Estate, mill: Mill, sta
     assert "permission denied" not in api.process.log + worker.log
 
 
+def test_a_worker_ends_its_former_session(estate: Estate) -> None:
+    """One that its server takes for alive, since its end has not come through."""
+    with psycopg.connect(estate.of("mill"), autocommit=True) as later:
+        former = psycopg.connect(estate.of("mill"), autocommit=True)
+        id = former.execute("SELECT pgmill.uuid_v7()").fetchone()[0]
+        former.execute("SELECT pgmill.register(%s, 'w', 'h', 1, '0', '30 s', '{default}', '{t}')", [id])
+        assert later.execute("SELECT pgmill.attach(%s) FROM pgmill.end_former(%s)", [id, id]).fetchone() == (True,)
+        with pytest.raises(psycopg.OperationalError):
+            former.execute("SELECT 1")
+
+
 def test_settings_of_a_role_change_no_promise(estate: Estate, mill: Mill, start_api: Callable[..., Any]) -> None:
     estate.set(HOSTILE)
     api = start_api(estate.of("web"))
