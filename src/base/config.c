@@ -85,6 +85,11 @@ static const Key keys[] = {
         "infinity", "30d", "TIME", "how long FAILED tasks are kept" },
 };
 
+/* Is it one of that section, or of all? */
+static bool shared(const Key *k, const char *section) {
+    return section && (streq(k->section, "Database") || streq(k->section, section));
+}
+
 /* ---- lists ---- */
 
 char **config_list_free(char **list) {
@@ -205,7 +210,27 @@ void config_done(Config *c) {
         else if (keys[i].type == KEY_LIST || keys[i].type == KEY_PATHS)
             config_list_free(*(char ***) field);
     }
+    free(c->file);
     *c = (Config){};
+}
+
+/* ---- files of variables ---- */
+
+int config_variables_path(const Config *c, const char *instance, char **ret) {
+    const char *slash = strrchr(c->file, '/');
+
+    return string_printf(
+        ret, "%.*sworker@%s.conf", slash ? (int) (slash + 1 - c->file) : 0, c->file, instance);
+}
+
+const char *config_variable_useless(const char *name) {
+    for (size_t i = 0; i < ELEMENTS(keys); i++) {
+        if (streq(keys[i].environment, name))
+            return shared(&keys[i], "Worker") ? NULL : "is no setting of a worker";
+        if (strcasecmp(keys[i].key, name) == 0 || strcasecmp(keys[i].environment, name) == 0)
+            return "is not how a variable is written: see pgmill.conf(5)";
+    }
+    return strncmp(name, "PGMILL_", 7) == 0 ? "is no variable of pgmill" : NULL;
 }
 
 /* ---- the file ---- */
@@ -236,7 +261,10 @@ static int load_file(Config *c, const char *path, bool client) {
     FileState state = { .config = c, .path = path ? path : CONFIG_FILE_DEFAULT };
     unsigned line;
 
-    int r = ini_read_file(state.path, on_setting, &state, &line);
+    int r = string_replace(&c->file, state.path);
+    if (r < 0)
+        return r;
+    r = ini_read_file(state.path, on_setting, &state, &line);
     c->hidden = r == -EACCES && !path && client;
     if (r >= 0 || (r == -ENOENT && !path) || c->hidden)
         return 0;
@@ -250,10 +278,6 @@ static int load_file(Config *c, const char *path, bool client) {
 /* ---- the command line ---- */
 
 enum { OPTIONS_MAX = ELEMENTS(keys) + 1 + 24 };
-
-static bool shared(const Key *k, const char *section) {
-    return section && (streq(k->section, "Database") || streq(k->section, section));
-}
 
 /* The options a verb takes: --config, the keys of its section, its own. Key i has value i + 1, own option i
  * comes behind all keys. */

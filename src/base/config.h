@@ -33,6 +33,8 @@ typedef struct Config {
     uint64_t idle_exit_usec;          /* [Worker] IdleExitSec=; nothing to do for so long: it ends */
     /* [Prune] Completed=, Cancelled=, Failed=; how long what ended so is kept; USEC_INFINITY: for ever */
     uint64_t keep_completed_usec, keep_cancelled_usec, keep_failed_usec;
+    char *
+        file; /* that was looked for; a worker's file of variables lies beside it. NULL: a verb without settings */
 } Config;
 
 void config_done(Config *c);
@@ -58,6 +60,11 @@ int config_load_with(Config *c, const char *section, const Option *options, cons
  * service runs, and gets those of c. Of each other one that differs a line is logged. next is the caller's to end.
  */
 void config_adopt(Config *c, Config *next, const char *section);
+
+/* The pattern of the files of variables of workers (pgmill-worker@.service(8)); instance: of one. -ENOMEM. */
+int config_variables_path(const Config *c, const char *instance, char **ret);
+/* Why a variable of these files does nothing for a worker; NULL: it may do something, or be meant for somebody else. */
+const char *config_variable_useless(const char *name);
 
 /* The options of a section, one line each, for --help. */
 void config_print_options(const char *section);

@@ -223,8 +223,8 @@ static void tell_dropped(void) {
 
     if (dropped == 0)
         return;
-    int n = snprintf(
-        text, sizeof(text), "%" PRIu64 " lines were dropped, which the log did not take in time", dropped);
+    int n = snprintf(text, sizeof(text), "%" PRIu64 " line%s dropped, which the log did not take in time",
+        dropped, PLURAL(dropped));
     dropped = 0;
     log_line(&(Line){ LOG_WARNING, NULL, NULL, text, (size_t) n });
 }

@@ -41,6 +41,9 @@
         _f_;            \
     })
 
+/* "%zu task%s", n, PLURAL(n) */
+#define PLURAL(n) ((n) == 1 ? "" : "s")
+
 static inline bool streq(const char *a, const char *b) {
     return strcmp(a, b) == 0;
 }

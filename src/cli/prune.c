@@ -34,7 +34,7 @@ static int prune_run(int argc, char *argv[]) {
         &gone, &error);
     if (r < 0)
         return cli_failed("prune", r, error);
-    printf("forgot %" PRIu64 " tasks\n", gone);
+    printf("forgot %" PRIu64 " task%s\n", gone, PLURAL(gone));
     return EX_OK;
 }
 

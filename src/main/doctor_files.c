@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "base/variables.h"
 #include "main/doctor.h"
 #include "main/setup.h"
 
@@ -74,7 +75,7 @@ static CheckResult permissions_look(_unused_ const Check *self, const CheckConte
         buf_puts(found, r < 0 ? "out of memory" : "no file of pgmill is to be seen");
         return CHECK_UNSEEN;
     }
-    buf_printf(found, "%zu files and folders can be changed by their owners alone", seen);
+    buf_printf(found, "%zu path%s, which none but their owners can change", seen, PLURAL(seen));
     return CHECK_OK;
 }
 
@@ -90,33 +91,58 @@ static bool everybody_reads(const char *path) {
     return stat(path, &st) >= 0 && st.st_mode & S_IROTH;
 }
 
-/* A file of variables, of one worker's own. */
-static bool names_password(const char *path) {
-    static const char variable[] = "PGMILL_DATABASE=";
-    _cleanup_(freep) char *line = NULL;
-    bool found = false;
-    size_t size = 0;
-    FILE *file = fopen(path, "re");
+/* ---- files of variables, of one worker each ---- */
 
-    while (file && !found && getline(&line, &size, file) > 0) {
-        line[strcspn(line, "\n")] = '\0';
-        found =
-            strncmp(line, variable, sizeof(variable) - 1) == 0 && has_password(line + sizeof(variable) - 1);
+typedef struct Variables {
+    const char *path;
+    Buf *found;
+    bool password;
+} Variables;
+
+static int variables_visit(const CheckContext *c, VariableEntry entry, Buf *found) {
+    _cleanup_(freep) char *pattern = NULL;
+    glob_t files = {};
+
+    int r = config_variables_path(c->config, "*", &pattern);
+    if (r >= 0)
+        r = add_files(&files, pattern);
+    for (size_t i = 0; i < files.gl_pathc; i++) {
+        Variables v = { .path = files.gl_pathv[i], .found = found };
+        (void) variables_read(v.path, entry, &v);
+        if (v.password && everybody_reads(v.path))
+            complain(found, v.path, "can be read by anybody, and holds one");
     }
-    if (file)
-        (void) fclose(file);
-    return found;
+    globfree(&files);
+    return r;
+}
+
+static void password_note(void *userdata, _unused_ unsigned line, const char *name, const char *value) {
+    Variables *v = userdata;
+
+    v->password = v->password || (streq(name, "PGMILL_DATABASE") && has_password(value));
+}
+
+static void useless_note(void *userdata, unsigned line, const char *name, _unused_ const char *value) {
+    const char *why = config_variable_useless(name);
+    const Variables *v = userdata;
+
+    if (why)
+        buf_printf(v->found, "%s%s:%u: %s= %s", v->found->len > 0 ? "; " : "", v->path, line, name, why);
+}
+
+static CheckResult variables_look(_unused_ const Check *self, const CheckContext *c, Buf *found) {
+    if (variables_visit(c, useless_note, found) < 0)
+        return CHECK_UNSEEN;
+    if (found->len > 0)
+        return CHECK_WARNING;
+    buf_puts(found, "none that does nothing");
+    return CHECK_OK;
 }
 
 static CheckResult password_look(_unused_ const Check *self, const CheckContext *c, Buf *found) {
     _cleanup_(freep) char *password = NULL;
-    glob_t files = {};
 
-    (void) glob("/etc/pgmill/worker@*.conf", GLOB_NOSORT, NULL, &files);
-    for (size_t i = 0; i < files.gl_pathc; i++)
-        if (everybody_reads(files.gl_pathv[i]) && names_password(files.gl_pathv[i]))
-            complain(found, files.gl_pathv[i], "can be read by anybody, and holds one");
-    globfree(&files);
+    (void) variables_visit(c, password_note, found);
     if (found->len > 0)
         return CHECK_PROBLEM;
     if (db_conninfo_get(c->config->database, "password", &password, NULL) < 0) {
@@ -140,6 +166,12 @@ const Check file_checks[] = {
         .name = "permissions",
         .look = permissions_look,
         .remedy = "chown root, chmod go-w",
+    },
+    {
+        .name = "variables",
+        .look = variables_look,
+        .remedy =
+            "pgmill.conf(5) has the names of those that workers read; then systemctl restart the worker",
     },
     {
         .name = "password",

@@ -123,7 +123,8 @@ static CheckResult delegation_look(_unused_ const Check *self, _unused_ const Ch
         buf_puts(found, "no pgmill-worker@ unit runs on this host");
         result = CHECK_UNSEEN;
     } else if (result == CHECK_OK)
-        buf_printf(found, "%zu workers have a subtree of their own", (size_t) units.gl_pathc);
+        buf_printf(found, "%zu worker%s with a subtree of their own", (size_t) units.gl_pathc,
+            PLURAL(units.gl_pathc));
     globfree(&units);
     return result;
 }

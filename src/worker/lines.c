@@ -50,8 +50,8 @@ static void tell_suppressed(Lines *l, const LogTask *task) {
 
     if (l->suppressed == 0)
         return;
-    int n =
-        snprintf(text, sizeof(text), "%" PRIu64 " lines of standard error were suppressed", l->suppressed);
+    int n = snprintf(text, sizeof(text), "%" PRIu64 " line%s of standard error suppressed", l->suppressed,
+        PLURAL(l->suppressed));
     log_task_line(task, LOG_WARNING, text, (size_t) n);
     l->suppressed = 0;
 }

@@ -56,8 +56,8 @@ static int on_fence(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *u
 
     if (w->n_busy > 0)
         log_event(LOG_ERR, LOG_ID_UNPROVEN, NULL,
-            "No sign of life reached the database for two thirds of the grace period: ending %zu tasks",
-            w->n_busy);
+            "No sign of life reached the database for two thirds of the grace period: ending %zu task%s",
+            w->n_busy, PLURAL(w->n_busy));
     runs_kill_all(w);
     return 0;
 }

@@ -9,6 +9,7 @@
 #include "base/service.h"
 #include "base/time.h"
 #include "base/timer.h"
+#include "base/variables.h"
 #include "store/task.h"
 #include "worker/control.h"
 #include "worker/coprocess.h"
@@ -60,7 +61,7 @@ static int on_reload(
     if (r < 0)
         log_error("Out of memory; the handlers stay as they were");
     else
-        log_info("Read %zu handlers", w->handlers.n);
+        log_info("Read %zu handler%s", w->handlers.n, PLURAL(w->handlers.n));
     if (w->said_ready)
         service_reloaded();
     turn_reloaded(w);
@@ -108,8 +109,8 @@ static int on_drain_tick(sd_event_source *s, _unused_ uint64_t usec, void *userd
 
     if (must_leave(w, now)) {
         if (w->n_runs > 0)
-            log_warning(
-                "Leaving with %zu tasks not given back; they are rescued after the grace period", w->n_runs);
+            log_warning("Leaving with %zu task%s not given back, for others to rescue after the grace period",
+                w->n_runs, PLURAL(w->n_runs));
         else
             log_notice("Leaving while the database is away; nothing runs here");
         worker_fatal(w, w->n_runs > 0 ? EX_TEMPFAIL : EX_OK);
@@ -149,7 +150,8 @@ static int on_stop(_unused_ sd_event_source *s, _unused_ const struct signalfd_s
         worker_fatal(w, EX_OK); /* never got as far as a session */
         return 0;
     }
-    log_info(w->draining ? "Ending %zu running tasks" : "Draining: %zu tasks are running", w->n_busy);
+    log_info(w->draining ? "Ending %zu running task%s" : "Draining, with %zu task%s running", w->n_busy,
+        PLURAL(w->n_busy));
     worker_drain(w);
     return 0;
 }
@@ -175,6 +177,23 @@ static void grace_check(const Worker *w) {
             "Grace= is too short beside WatchdogSec=%s: should this worker be stuck, its tasks could begin "
             "elsewhere while they run here. Lower that, or let Grace= be over %s",
             time_format_span(watchdog, text[0]), time_format_span(least, text[1]));
+}
+
+static void on_variable(void *userdata, unsigned line, const char *name, _unused_ const char *value) {
+    const char *why = config_variable_useless(name);
+
+    if (why)
+        log_warning("%s:%u: %s= %s; ignored", (const char *) userdata, line, name, why);
+}
+
+/* The service manager reads that file, and would say nothing of what it does not know. */
+static int variables_check(const Worker *w) {
+    _cleanup_(freep) char *path = NULL;
+
+    int r = config_variables_path(&w->config, w->info.instance, &path);
+    if (r >= 0)
+        (void) variables_read(path, on_variable, path);
+    return r;
 }
 
 static int init(Worker *w, int argc, char *argv[]) {
@@ -203,6 +222,9 @@ static int init(Worker *w, int argc, char *argv[]) {
         .instance = args[0], .host = w->host, .grace_usec = w->config.grace_usec, .queues = w->config.queues
     };
     grace_check(w);
+    r = variables_check(w);
+    if (r < 0)
+        return r;
     r = handlers_load(w->config.tasks, &h);
     if (r < 0)
         return r;
@@ -257,8 +279,8 @@ static int worker_run(int argc, char *argv[]) {
             log_error("Out of memory");
         return config_exit_status(r);
     }
-    log_info("Worker %s: %zu handlers, %ju slots", w.info.instance, w.handlers.n,
-        (uintmax_t) w.config.concurrency);
+    log_info("Worker %s: %zu handler%s, %ju slot%s", w.info.instance, w.handlers.n, PLURAL(w.handlers.n),
+        (uintmax_t) w.config.concurrency, PLURAL(w.config.concurrency));
     r = sd_event_loop(w.event);
     if (r < 0) {
         (void) log_error_errno(r, "The event loop failed: %m");

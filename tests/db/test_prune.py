@@ -102,6 +102,6 @@ def test_the_verb(mill: Mill, pgmill: str, database: str) -> None:
     command = [pgmill, "prune", "--database", database]
     for arguments, said in (["--completed=infinity"], "0"), (["--completed", "60h"], "1"), ([], "0"):
         done = subprocess.run([*command, *arguments], text=True, capture_output=True, check=True)
-        assert done.stdout == f"forgot {said} tasks\n"
+        assert done.stdout == f"forgot {said} task{'' if int(said) == 1 else 's'}\n"
     refused = subprocess.run([*command, "--failed=1min"], text=True, capture_output=True)
     assert refused.returncode == 64 and "from 1h to infinity" in refused.stderr

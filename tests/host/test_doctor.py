@@ -130,6 +130,10 @@ def bad_tokens(doctor: Doctor, db: psycopg.Connection) -> None:
     doctor.configuration = f"[API]\nTokens={path}\n"
 
 
+def misspelt_variable(doctor: Doctor, db: psycopg.Connection) -> None:
+    (doctor.folder / "worker@w.conf").write_text("PGMILL_QUEUE=mail\n")
+
+
 def bad_configuration(doctor: Doctor, db: psycopg.Connection) -> None:
     doctor.configuration = "Concurrency=many\n"
 
@@ -152,7 +156,8 @@ def test_a_worker_that_takes_nothing_serves_nothing(
     (lost, "lost workers", "warning"), (broken_handler, "handlers", "problem"), (no_program, "handlers", "problem"),
     (open_handler, "permissions", "problem"), (foreign_handler, "permissions", "problem"),
     (open_program, "handlers", "problem"), (beyond, "addresses", "problem"), (no_tokens, "tokens", "problem"),
-    (bad_tokens, "tokens", "problem"), (bad_configuration, "configuration", "problem"), (away, "database", "problem"),
+    (bad_tokens, "tokens", "problem"), (bad_configuration, "configuration", "problem"),
+    (misspelt_variable, "variables", "warning"), (away, "database", "problem"),
 ], ids=lambda value: getattr(value, "__name__", value))
 def test_each_fault_is_found(doctor: Doctor, db: psycopg.Connection, fault: Callable[..., None], check: str,
                              result: str) -> None:

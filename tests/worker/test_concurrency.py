@@ -60,7 +60,7 @@ def test_what_a_reload_took_the_handler_of_is_left_to_others(mill: Mill) -> None
     mill.ended(mill.submit("goes"))
     conf.unlink()
     worker.signal(signal.SIGHUP)
-    worker.wait_log("Read 1 handlers")
+    worker.wait_log("Read 1 handler")
     id = mill.submit("goes")
     mill.ended(mill.submit("stays"))
     assert (mill.show(id)["status"], mill.show(id)["attempt"]) == ("AVAILABLE", 0)

@@ -291,7 +291,7 @@ def test_one_bad_handler_file_does_not_hide_the_others(mill: Mill) -> None:
     for line in ("good.conf:3: there is no Colour=", "relative.conf:2: Exec=bin/true: must be",
                  "mode.conf:3: Mode=hover: must be", "none.conf: has no Exec=", "garbage.conf:1: neither",
                  "bad name.conf: the file is not named", "binary.conf:2: neither", "dangling.conf: it is a link",
-                 "two.conf:2: Mode=hover", "two.conf:3: Timeout=soon", "1 handlers"):
+                 "two.conf:2: Mode=hover", "two.conf:3: Timeout=soon", "1 handler"):
         assert line in worker.log, worker.log
     assert "masked" not in worker.log
     mill.ended(mill.submit("good"))
@@ -312,7 +312,7 @@ def test_files_and_drop_ins_of_the_first_folder_count(mill: Mill) -> None:
     worker = mill.start("w", "--tasks", f"{mill.tasks}:{vendor}")
     task = mill.ended(mill.submit("t"))
     assert (task["result"], task["max_attempts"]) == ("vendor", 3)
-    worker.wait_log("1 handlers")
+    worker.wait_log("1 handler")
 
 
 def test_a_drop_in_overrides_and_a_reload_reads_it(mill: Mill) -> None:

@@ -118,7 +118,7 @@ def test_a_flood_is_limited_and_what_is_missing_is_counted(mill: Mill, journal: 
     mill.handler("t", "seq 1 5000 >&2; echo done", LogRateLimitBurst="10", LogRateLimitIntervalSec="1h")
     mill.start(before=journal.before)
     id = mill.submit("t")
-    _, *lines, last = journal.of_task("4990 lines of standard error were suppressed")
+    _, *lines, last = journal.of_task("4990 lines of standard error suppressed")
     assert [entry.message for entry in lines] == [str(i) for i in range(1, 11)]
     assert last.priority == 4 and last.task and last.task[0] == str(id)
     mill.ended(id)
@@ -132,7 +132,7 @@ def test_a_journal_that_takes_nothing_holds_nobody_up(mill: Mill, journal: Journ
     id = mill.submit("t")
     assert mill.ended(id)["result"] == "done"
     received = 0
-    while not (entry := journal.read()).message.endswith(" lines were dropped, which the log did not take in time"):
+    while not (entry := journal.read()).message.endswith(" lines dropped, which the log did not take in time"):
         received += entry.task is not None
     assert entry.priority == 4 and 0 < received < 20001
     # With its beginning; its end may come later.
@@ -161,7 +161,7 @@ def test_a_standard_error_that_nobody_reads_holds_nobody_up(mill: Mill, folder: 
     assert mill.ended(mill.submit("t"))["result"] == "done"
     with os.fdopen(reader, "rb", buffering=0) as file:
         data = bytearray()
-        eventually(lambda: b"lines were dropped" in data or data.extend(file.read(65536) or b""))
+        eventually(lambda: b"lines dropped" in data or data.extend(file.read(65536) or b""))
     lines = data.split(b"\n")
     assert all(line.startswith(b"pgmill-worker: ") for line in lines[:-1])
 

@@ -318,7 +318,7 @@ def test_a_reload_starts_a_new_one_and_lets_the_old_one_finish(mill: Mill) -> No
     worker.wait_log("begun")  # RUNNING comes before
     stream(mill, Timeout="1h")
     worker.signal(signal.SIGHUP)
-    worker.wait_log("Read 1 handlers")
+    worker.wait_log("Read 1 handler")
     assert pid_of(mill) != old
     assert mill.ended(slow)["result"] == old
     eventually(lambda: not alive(old))

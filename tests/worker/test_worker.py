@@ -275,7 +275,7 @@ def test_a_worker_cut_off_for_long_ends_its_tasks_in_time(own_cluster: Cluster, 
     lost = time.monotonic()
     eventually(lambda: not alive(mill.runs()[0].split()[2]), within=10)
     assert time.monotonic() - lost < 3
-    worker.wait_log("ending 1 tasks")
+    worker.wait_log("ending 1 task")
     own_cluster.start()
     mill.db = psycopg.connect(url, autocommit=True)
     eventually(lambda: len(mill.runs()) == 2)
@@ -296,7 +296,7 @@ def test_without_the_database_it_leaves_when_its_time_is_over(own_cluster: Clust
     own_cluster.stop()
     worker.wait_log("Waiting for the database")
     assert worker.stop() == 75
-    assert "Leaving with 1 tasks not given back" in worker.log
+    assert "Leaving with 1 task not given back" in worker.log
     assert not alive(mill.runs()[0].split()[2])
 
 
@@ -398,3 +398,33 @@ def test_a_bad_variable_is_named(run) -> None:
     worker = run("worker", "w", environment={"PGMILL_GRACE": "1s"})
     assert worker.wait() == 78
     assert "PGMILL_GRACE" in worker.log
+
+
+def test_a_variable_that_does_nothing_is_named(mill: Mill) -> None:
+    """The service manager reads that file, and says nothing of it."""
+    path = mill.folder / "worker@w.conf"
+    path.write_text("# of this worker\nPGMILL_QUEUES=a,\\\nb\nTZ=UTC\n; PGMILL_OLD=1\n PGMILL_QUEUE=mail\nPGMILL_LISTEN=0.0.0.0:80\n"
+                    "Queues=mail\nhttp_proxy=x\n")
+    (mill.folder / "pgmill.conf").write_text("")
+    worker = mill.start("w", "--config", str(mill.folder / "pgmill.conf"))
+    said = [line.split(": ", 2)[2] for line in worker.log.splitlines() if "ignored" in line]
+    assert said == [f"{path}:6: PGMILL_QUEUE= is no variable of pgmill; ignored",
+                    f"{path}:7: PGMILL_LISTEN= is no setting of a worker; ignored",
+                    f"{path}:8: Queues= is not how a variable is written: see pgmill.conf(5); ignored"]
+
+
+def test_what_libpq_says_in_several_lines_is_one(mill: Mill) -> None:
+    worker = mill.run("worker", "w", "--database", "host=127.0.0.1 port=1", "--tasks", str(mill.tasks))
+    worker.wait_log("Waiting for the database")
+    assert "Connection refused Is the server running" in worker.log
+
+
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_one_task_is_no_tasks(mill: Mill, tasks: int) -> None:
+    mill.handler("t", "echo start $PGMILL_TASK $$ >>$J; sleep 1000")
+    worker = mill.start()
+    for _ in range(tasks):
+        mill.submit("t")
+    eventually(lambda: len(mill.runs()) == tasks)
+    worker.signal(signal.SIGTERM)
+    worker.wait_log(f"Draining, with {tasks} task{'s' if tasks > 1 else ''} running")
