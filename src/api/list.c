@@ -61,27 +61,15 @@ static void listing_freep(Listing **l) {
 
 /* "FAILED,CANCELLED", any case */
 static const char *read_statuses(Listing *l) {
-    char *rest = l->query.values[QUERY_STATUS];
+    const char *value = l->query.values[QUERY_STATUS];
 
-    if (!rest)
+    if (!value)
         return NULL;
-    _cleanup_(freep) char *copy = strdup(rest);
-    if (!copy) {
-        l->query.complaints.failed = true;
-        return NULL;
-    }
-    rest = copy;
-    for (char *word; (word = strsep(&rest, ","));) {
-        TaskStatus status = task_status_from_string(word);
-        if (status < 0)
-            fields_add(&l->query.complaints, "status",
-                "must be some of SCHEDULED, AVAILABLE, RUNNING, PAUSED, RETRYABLE, COMPLETED, CANCELLED, "
-                "FAILED, "
-                "with commas between them, not \"%s\"",
-                FIELDS_QUOTE(word));
-        else
-            array_add(&l->statuses, task_status_to_string(status));
-    }
+    _cleanup_(freep) char *bad = task_statuses_add(&l->statuses, value);
+    if (bad)
+        fields_add(&l->query.complaints, "status",
+            "must be some of " TASK_STATUS_NAMES ", with commas between them, not \"%s\"", FIELDS_QUOTE(bad));
+    l->query.complaints.failed |= buf_error(&l->statuses) < 0;
     return array_literal(&l->statuses);
 }
 

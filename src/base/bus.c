@@ -39,7 +39,7 @@ static int add_calendar(TimerTick *t, size_t n, const char *expression) {
     return list[n] ? 0 : -ENOMEM;
 }
 
-/* Of a timer's several OnCalendar=, the latest that is not still to come. -ENXIO: none, so the timer did not elapse. */
+/* Of a timer's several OnCalendar=, the latest that is not still to come; at 0: none, so the timer did not elapse. */
 static int read_tick(sd_bus_message *m, int64_t now, TimerTick *ret) {
     const char *expression;
     uint64_t usec;
@@ -51,25 +51,50 @@ static int read_tick(sd_bus_message *m, int64_t now, TimerTick *ret) {
         if (usec <= (uint64_t) now)
             ret->at = MAX(ret->at, (int64_t) usec);
     }
-    return r < 0 ? r : ret->at == 0 ? -ENXIO : 0;
+    return r < 0 ? r : 0;
+}
+
+static int open_calendar(const char *unit, sd_bus **bus, sd_bus_message **ret) {
+    _cleanup_(freep) char *path = NULL;
+
+    int r = unit_open(unit, bus, &path);
+    return r < 0 ? r
+                 : sd_bus_get_property(
+                       *bus, MANAGER, path, MANAGER ".Timer", "TimersCalendar", NULL, ret, "a(sst)");
+}
+
+static int read_calendar(const char *unit, int64_t now, TimerTick *ret) {
+    _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
+    _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+
+    *ret = (TimerTick){};
+    int r = open_calendar(unit, &bus, &m);
+    if (r >= 0)
+        r = read_tick(m, now, ret);
+    if (r < 0)
+        timer_tick_done(ret);
+    return r;
 }
 
 int service_timer_tick(TimerTick *ret) {
-    _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
-    _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
-    _cleanup_(freep) char *path = NULL;
     const char *unit = getenv("TRIGGER_UNIT");
 
     *ret = (TimerTick){};
     if (!unit)
         return -ENXIO;
-    int r = unit_open(unit, &bus, &path);
-    if (r >= 0)
-        r = sd_bus_get_property(bus, MANAGER, path, MANAGER ".Timer", "TimersCalendar", NULL, &m, "a(sst)");
-    if (r >= 0)
-        r = read_tick(m, time_now(), ret);
-    if (r < 0)
+    int r = read_calendar(unit, time_now(), ret);
+    if (r >= 0 && ret->at == 0) {
         timer_tick_done(ret);
+        r = -ENXIO;
+    }
+    return r;
+}
+
+int service_timer_calendar(const char *unit, char ***ret) {
+    TimerTick tick;
+
+    int r = read_calendar(unit, 0, &tick);
+    *ret = r >= 0 ? tick.calendar : NULL;
     return r;
 }
 

@@ -10,7 +10,9 @@
 #include "base/config.h"
 #include "base/service.h"
 
-#define ANALYZE "/usr/bin/systemd-analyze"
+#define ANALYZE  "/usr/bin/systemd-analyze"
+#define YEAR_SEC (366 * 86400)
+#define STEP_SEC 900 /* no zone changes its clocks twice in it, or at a time between */
 
 /* "(in UTC): Wed 2026-11-25 07:00:00 UTC", or "Next elapse: " where that is the local time. */
 static bool line_elapses(const char *line, int64_t until) {
@@ -69,4 +71,72 @@ int service_calendar_elapses(char *const *calendar, int64_t after, int64_t until
     if (r >= 0 && (waitpid(pid, &status, 0) < 0 || status != 0))
         r = -EIO;
     return r < 0 ? r : elapses;
+}
+
+/* ---- hours that do not exist ---- */
+
+/* The last word, unless that is the time: "Mon..Fri *-*-* 02:30:00 Europe/Berlin". NULL: this host's. */
+static const char *zone_of(const char *expression) {
+    const char *blank = strrchr(expression, ' ');
+
+    return blank && !strchr(blank, ':') ? blank + 1 : NULL;
+}
+
+static long offset_at(time_t t) {
+    struct tm tm = {};
+
+    (void) localtime_r(&t, &tm);
+    return tm.tm_gmtoff;
+}
+
+/* Where clocks are put forward next: what they show then, and what they would have shown, in seconds as if that were UTC. */
+static bool find_gap(time_t from, int64_t ret[static 2]) {
+    long before = offset_at(from);
+
+    for (time_t t = from - from % STEP_SEC; t < from + YEAR_SEC; t += STEP_SEC) {
+        long after = offset_at(t);
+        if (after > before) {
+            ret[0] = (int64_t) t + before;
+            ret[1] = (int64_t) t + after;
+            return true;
+        }
+        before = after;
+    }
+    return false;
+}
+
+static void zone_set(const char *zone) {
+    (void) (zone ? setenv("TZ", zone, 1) : unsetenv("TZ"));
+    tzset();
+}
+
+/* The same expression in UTC names all hours: does it name one of those that are left out? */
+static int names_gap(const char *expression, const char *zone, const int64_t gap[static 2]) {
+    const int second = (int) USEC_PER_SEC;
+    _cleanup_(freep) char *plain = NULL;
+    size_t n = zone ? (size_t) (zone - expression - 1) : strlen(expression);
+
+    if (string_printf(&plain, "%.*s UTC", (int) n, expression) < 0)
+        return -ENOMEM;
+    return service_calendar_elapses((char *[]){ plain, NULL }, (gap[0] - 1) * second, gap[1] * second - 1);
+}
+
+int service_calendar_gap(const char *expression, char ret[static CALENDAR_TEXT_SIZE]) {
+    _cleanup_(freep) char *former = NULL;
+    const char *zone = zone_of(expression), *set = getenv("TZ");
+    int64_t gap[2];
+    struct tm tm;
+
+    if (set && string_replace(&former, set) < 0)
+        return -ENOMEM;
+    if (zone)
+        zone_set(zone);
+    bool found = find_gap(time(NULL), gap);
+    if (zone)
+        zone_set(former);
+    int r = found ? names_gap(expression, zone, gap) : 0;
+    time_t begins = found ? (time_t) gap[0] : 0;
+    if (r > 0 && gmtime_r(&begins, &tm))
+        (void) strftime(ret, CALENDAR_TEXT_SIZE, "%Y-%m-%d %H:%M", &tm);
+    return r;
 }

@@ -50,6 +50,12 @@ void timer_tick_done(TimerTick *t);
 /* Does one of these elapse after one time and not after another one? 1, 0. Asks systemd-analyze(1); errors: it did not
  * answer. */
 int service_calendar_elapses(char *const *calendar, int64_t after, int64_t until);
+/* The next local time, within a year, that one (as systemd writes it) names and that does not exist, since clocks are put
+ * forward over it: when that hour begins, by those clocks. 1 found, 0 there is none. Errors as above. */
+#define CALENDAR_TEXT_SIZE 64
+int service_calendar_gap(const char *expression, char ret[static CALENDAR_TEXT_SIZE]);
+/* OnCalendar= of a timer that is loaded, NULL-terminated: config_list_free(). Errors: the bus or systemd did not answer. */
+int service_timer_calendar(const char *unit, char ***ret);
 /* When a unit that runs, or is about to, was started: µs since 1970; 0: it does not run. Errors: the bus or systemd did not
  * answer. */
 int service_unit_begun(const char *unit, uint64_t *ret_usec);

@@ -13,7 +13,8 @@
 enum { OPTION_STATUS, OPTION_QUEUE, OPTION_NAME, OPTION_LIMIT, _OPTION_MAX };
 
 static const Option options[] = {
-    [OPTION_STATUS] = { "status", "STATUS", "only tasks of this status" },
+    [OPTION_STATUS] = { "status", "STATUS",
+        "only tasks of this status, or of these with commas between them" },
     [OPTION_QUEUE] = { "queue", "NAME", "only tasks of this queue" },
     [OPTION_NAME] = { "name", "NAME", "only tasks of this name" },
     [OPTION_LIMIT] = { "limit", "N", "at most so many (default: 20)" },
@@ -24,15 +25,13 @@ static int filter_parse(const char *const values[], TaskFilter *ret) {
     uint64_t limit = 20;
 
     if (values[OPTION_STATUS]) {
-        TaskStatus status = task_status_from_string(values[OPTION_STATUS]);
-        if (status < 0) {
-            log_error(
-                "--status: \"%s\" is none of SCHEDULED, AVAILABLE, RUNNING, PAUSED, RETRYABLE, COMPLETED, "
-                "CANCELLED, FAILED",
-                values[OPTION_STATUS]);
+        _cleanup_(buf_done) Buf statuses = {};
+        _cleanup_(freep) char *bad = task_statuses_add(&statuses, values[OPTION_STATUS]);
+        if (bad) {
+            log_error("--status: \"%s\" is none of " TASK_STATUS_NAMES, bad);
             return -EINVAL;
         }
-        ret->status = task_status_to_string(status);
+        ret->statuses = values[OPTION_STATUS];
     }
     if (values[OPTION_LIMIT] && (parse_uint(values[OPTION_LIMIT], 10000, &limit) < 0 || limit == 0)) {
         log_error("--limit: \"%s\" is not a number from 1 to 10000", values[OPTION_LIMIT]);
@@ -68,7 +67,7 @@ static int list_by_api(Way *way, const TaskFilter *filter) {
         (void) snprintf(limit, sizeof(limit), "%u", MIN(left, PAGE_MAX));
         buf_puts(&path, "/api/tasks/");
         way_parameter(&path, "limit", limit);
-        way_parameter(&path, "status", filter->status);
+        way_parameter(&path, "status", filter->statuses);
         way_parameter(&path, "queue", filter->queue);
         way_parameter(&path, "name", filter->name);
         way_parameter(&path, "cursor", cursor);

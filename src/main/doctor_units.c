@@ -72,6 +72,44 @@ static CheckResult boot_look(_unused_ const Check *self, _unused_ const CheckCon
     return CHECK_OK;
 }
 
+/* Adds the ticks of a timer that will not come. */
+static int add_gaps(const char *unit, Buf *found) {
+    char hour[CALENDAR_TEXT_SIZE], **calendar = NULL;
+    int r = service_timer_calendar(unit, &calendar);
+
+    for (char **expression = calendar; expression && *expression && r >= 0; expression++) {
+        r = service_calendar_gap(*expression, hour);
+        if (r > 0)
+            buf_printf(found, "%s%s: OnCalendar=%s has no tick when clocks are put forward at %s",
+                found->len > 0 ? "; " : "", unit, *expression, hour);
+    }
+    config_list_free(calendar);
+    return r;
+}
+
+static CheckResult schedules_look(_unused_ const Check *self, _unused_ const CheckContext *c, Buf *found) {
+    _cleanup_(buf_done) Buf names = {};
+    char *state = NULL;
+    int n = service_units("pgmill-schedule@*.timer", "active", &names), r = n;
+
+    if (n > 0 && buf_error(&names) >= 0)
+        for (char *unit = strtok_r(names.data, ", ", &state); unit && r >= 0;
+             unit = strtok_r(NULL, ", ", &state))
+            r = add_gaps(unit, found);
+    if (r < 0) {
+        buf_clear(found);
+        buf_printf(found, "systemd does not answer: %s", strerror(-r));
+        return CHECK_UNSEEN;
+    }
+    if (found->len > 0)
+        return CHECK_WARNING;
+    if (n == 0)
+        buf_puts(found, "there is none on this host");
+    else
+        buf_puts(found, "each has all its ticks in the year to come");
+    return CHECK_OK;
+}
+
 /* As shipped, workers and their tasks reach this host alone: also when somebody has changed Url= by hand. */
 static CheckResult network_look(_unused_ const Check *self, const CheckContext *c, Buf *found) {
     static const char unit[] = "pgmill-worker@1.service"; /* if it does not run, as it would */
@@ -109,6 +147,11 @@ const Check unit_checks[] = {
         .name = "boot",
         .look = boot_look,
         .remedy = "systemctl enable pgmill.target",
+    },
+    {
+        .name = "schedules",
+        .look = schedules_look,
+        .remedy = "choose an hour that every night has, or UTC: systemctl edit its timer",
     },
     {
         .name = "network",

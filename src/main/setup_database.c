@@ -178,7 +178,7 @@ static int database_check(const Setup *s, const DbRows *rows) {
     }
     if (!db_bool(rows, 0, 1)) {
         log_error("The database %s belongs to %s, and the role %s may not create a schema in it: "
-                  "ALTER DATABASE \"%s\" OWNER TO \"%s\"",
+                  "GRANT CREATE ON DATABASE \"%s\" TO \"%s\"",
             s->database, db_value(rows, 0, 2), s->role, s->database, s->role);
         return EX_CONFIG;
     }
@@ -275,10 +275,15 @@ static int make_schema(Db *db, const Setup *s) {
         return EX_OK;
     }
     r = schema_migrate(db, &(const SchemaEvents){ .applied = on_step, .waiting = on_waiting }, &error);
-    if (r < 0)
-        return failed("make the schema", r, error,
-            r == -EBUSY ? NULL
-                        : "the role needs the privilege to create a schema: GRANT CREATE ON DATABASE … TO …");
+    if (r < 0) {
+        _cleanup_(freep) char *remedy = NULL;
+        if (r != -EBUSY)
+            (void) string_printf(&remedy,
+                "the role must own the schema pgmill, or be let create it: "
+                "GRANT CREATE ON DATABASE \"%s\" TO \"%s\"",
+                s->database, s->role);
+        return failed("make the schema", r, error, remedy);
+    }
     setup_say("schema", "%u is ready", schema_version());
     return EX_OK;
 }

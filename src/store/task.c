@@ -49,6 +49,23 @@ TaskStatus task_status_from_string(const char *s) {
     return (TaskStatus) name_index(status_names, ELEMENTS(status_names), s);
 }
 
+char *task_statuses_add(Buf *array, const char *list) {
+    for (const char *word = list;; word++) {
+        char *copy = strndup(word, strcspn(word, ","));
+        TaskStatus status = copy ? task_status_from_string(copy) : _TASK_STATUS_INVALID;
+        if (!copy)
+            array->failed = true;
+        else if (status < 0)
+            return copy;
+        else
+            array_add(array, task_status_to_string(status));
+        free(copy);
+        word += strcspn(word, ",");
+        if (!copy || !*word)
+            return NULL;
+    }
+}
+
 bool task_label_valid(const char *s) {
     static const char first[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_";
     static const char rest[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
@@ -453,7 +470,7 @@ int task_list(Db *db, const TaskFilter *filter, DbRows **ret, char **ret_error) 
     static const DbStatement statement = {
         .name = "list",
         .sql = "SELECT " TASK_COLUMNS
-               " FROM pgmill.list(string_to_array($1, ','), $2, $3, NULL, NULL, NULL, NULL, NULL, $4, "
+               " FROM pgmill.list(string_to_array(upper($1), ','), $2, $3, NULL, NULL, NULL, NULL, NULL, $4, "
                "'1 day') l (next, task) CROSS JOIN LATERAL (SELECT * FROM pgmill.task t WHERE t.id = l.task "
                "LIMIT 1) t ORDER BY id DESC",
         .params = 4,
@@ -461,6 +478,6 @@ int task_list(Db *db, const TaskFilter *filter, DbRows **ret, char **ret_error) 
     char limit[16];
 
     (void) snprintf(limit, sizeof(limit), "%u", filter->limit);
-    return db_query(db, &statement, (const char *[]){ filter->status, filter->queue, filter->name, limit },
+    return db_query(db, &statement, (const char *[]){ filter->statuses, filter->queue, filter->name, limit },
         ret, NULL, ret_error);
 }

@@ -37,6 +37,10 @@ typedef enum TaskStatus {
 
 const char *task_status_to_string(TaskStatus s);
 TaskStatus task_status_from_string(const char *s); /* any case; _TASK_STATUS_INVALID */
+#define TASK_STATUS_NAMES "SCHEDULED, AVAILABLE, RUNNING, PAUSED, RETRYABLE, COMPLETED, CANCELLED, FAILED"
+/* Adds those of a list with commas to an array literal (store/array.h). NULL, or the first word that is none: the caller
+ * frees it. */
+char *task_statuses_add(Buf *array, const char *list);
 static inline bool task_status_is_end(TaskStatus s) {
     return s == TASK_STATUS_COMPLETED || s == TASK_STATUS_CANCELLED || s == TASK_STATUS_FAILED;
 }
@@ -155,7 +159,7 @@ typedef struct TaskPage {
 int task_list_page(Db *db, const TaskPage *page, DbCallback callback, void *userdata);
 
 typedef struct TaskFilter {
-    const char *status, *queue, *name; /* NULL: any. status in upper case */
+    const char *statuses, *queue, *name; /* NULL: any. statuses: with commas between them, any case */
     unsigned limit;
 } TaskFilter;
 

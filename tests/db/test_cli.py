@@ -24,7 +24,8 @@ def test_submit_show_and_list(pgmill: str, database: str) -> None:
     assert (task["id"], task["priority"], task["tags"], task["timeout"]) == (id, "HIGH", ["a", "b"], 90)
     assert task["scheduled_at"] == "2023-10-01T10:00:00Z"
     assert json.loads(run(pgmill, database, "list", "--status", "available").stdout) == task
-    assert run(pgmill, database, "list", "--status", "failed").stdout == ""
+    assert json.loads(run(pgmill, database, "list", "--status", "RUNNING,available").stdout) == task
+    assert run(pgmill, database, "list", "--status", "failed,running").stdout == ""
 
 
 @pytest.mark.parametrize("arguments, status, complaint", [
@@ -43,7 +44,8 @@ def test_submit_show_and_list(pgmill: str, database: str) -> None:
     (["resume", "00000000-0000-0000-0000-000000000000", "x"], 64, "is not the id of a task"),
     (["retry", "00000000-0000-0000-0000-000000000000"], 66, "there is no such task"),
     (["cancel", "00000000-0000-0000-0000-000000000000", "--wait", "soon"], 64, "no span of time"),
-    (["list", "--status", "HAPPY"], 64, "none of SCHEDULED"),
+    (["list", "--status", "FAILED,HAPPY"], 64, '"HAPPY" is none of SCHEDULED'),
+    (["list", "--status", "FAILED,"], 64, '"" is none of SCHEDULED'),
     (["list", "--limit", "0"], 64, "--limit"),
     (["queues", "mail"], 64, "options only"),
 ])

@@ -37,6 +37,34 @@ def test_eight_workers_start_at_once(mill: Machine) -> None:
     assert [mill.show(unit, "ActiveState") for unit in MANY[2:]] == ["inactive"] * 6
 
 
+def test_reload_of_all_takes_their_sockets_along(mill: Machine) -> None:
+    units = ("pgmill-worker@1.service", "pgmill-worker@2.service")
+    before = [mill.journal(f"-u {unit}").count("handlers") for unit in units]
+    mill.run("systemctl reload 'pgmill-worker@*' 'pgmill-api*'")
+    eventually(lambda: all(mill.journal(f"-u {unit}").count("handlers") > n for unit, n in zip(units, before)))
+    assert mill.run("systemctl start pgmill-worker@idle.socket; systemctl reload pgmill-worker@idle.socket; "
+                    "systemctl is-active pgmill-worker@idle.service", check=False).stdout.strip() == "inactive"
+    mill.run("systemctl stop pgmill-worker@idle.socket")
+
+
+def test_a_variable_that_does_nothing_is_named(mill: Machine, mail: str) -> None:
+    mill.write("/etc/pgmill/worker@mail.conf", "PGMILL_QUEUES=mail\nPGMILL_QUEUE=fax\n")
+    mill.run(f"systemctl restart {mail}")
+    said = "/etc/pgmill/worker@mail.conf:2: PGMILL_QUEUE= is no variable of pgmill"
+    assert said in mill.journal(f"-u {mail}")
+    assert said in mill.run("pgmill doctor", check=False).stdout
+
+
+def test_a_tick_that_a_night_does_not_have_is_told_beforehand(mill: Machine) -> None:
+    unit = "pgmill-schedule@night.timer"
+    drop_in(mill, unit, "[Timer]", "OnCalendar=Mon..Sat 02:30 Europe/Berlin\nOnCalendar=02:30 Europe/Berlin")
+    mill.run(f"systemctl start {unit}")
+    line = next(line for line in mill.run("pgmill doctor", check=False).stdout.splitlines() if " schedules: " in line)
+    assert line.startswith("warning") and line.count("OnCalendar=") == 1
+    assert f"{unit}: OnCalendar=*-*-* 02:30:00 Europe/Berlin has no tick" in line
+    mill.run(f"systemctl stop {unit}; rm -r /etc/systemd/system/{unit}.d; systemctl daemon-reload")
+
+
 def test_stop_drains_and_loses_nothing(mill: Machine, mail: str) -> None:
     mill.sql("SELECT count(pgmill.submit('nap', queue => 'mail', tags => '{drain}')) FROM generate_series(1, 20)")
     count = "SELECT count(*) FROM pgmill.task WHERE tags = '{drain}' AND "
