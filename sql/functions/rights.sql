@@ -14,7 +14,7 @@
 CREATE OR REPLACE FUNCTION pgmill.rights() RETURNS TABLE (kind text, groups text, names text)
 LANGUAGE sql IMMUTABLE AS $$
   VALUES
-    ('call', 'submit api',              'submit'),
+    ('call', 'submit api',              'submit warnings'),
     ('call', 'api',                     'submit_group submit_keyed submit_tick wake watch watch_on watch_end prune'),
     ('call', 'read operate api',        'read read_group list log unserved_queues queue_states show_queues show_workers show_stats metrics'),
     ('call', 'operate api',             'pause resume cancel retry put_queue pause_queue delete_queue quiet'),

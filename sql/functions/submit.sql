@@ -61,6 +61,25 @@ COMMENT ON FUNCTION pgmill.submit IS
   'Submits a task in the caller''s transaction and returns its id; scheduled_at in the past means now; '
   'unique_violation while another unfinished task of the queue has the unique_key';
 
+-- What those who submit such tasks should know: which of them no living worker takes now; arrays in parallel.
+CREATE OR REPLACE FUNCTION pgmill.warnings(queues text[], names text[]) RETURNS TABLE (queue text, name text, warning text)
+LANGUAGE plpgsql STABLE  -- which keeps its plan
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT u.queue, u.name, CASE
+    WHEN s.can IS NULL THEN format('No worker serves the queue "%s" now; the task waits for one', u.queue)
+    ELSE format('No worker of the queue "%s" has a handler for "%s" now; the task waits for one', u.queue, u.name) END
+  FROM (SELECT DISTINCT u.queue, u.name FROM unnest(queues, names) AS u (queue, name)) u
+  CROSS JOIN LATERAL (
+    SELECT bool_or(u.name = ANY (w.names)) AS can
+    FROM pgmill.workers w JOIN pgmill.heartbeats h ON h.worker = w.id AND NOT h.dead
+    WHERE u.queue = ANY (w.queues) AND w.quiet_at IS NULL AND w.draining_at IS NULL) s
+  WHERE s.can IS NOT TRUE;
+END
+$$;
+
 -- What an earlier transaction has written may be on this server alone, where that one was cut off before it had waited
 -- for a standby: a crash, an ended session. Who acknowledges it by a transaction of its own calls this, since a commit
 -- that writes waits for all that was written before it.

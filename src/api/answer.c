@@ -6,6 +6,7 @@
 #include "api/envelope.h"
 #include "api/failure.h"
 #include "api/problem.h"
+#include "base/json.h"
 
 bool answer_id(HttpRequest *r, const char *capture, Id *ret) {
     if (id_parse(capture, ret) >= 0)
@@ -45,11 +46,24 @@ static void answer_submitted(HttpRequest *r, Id id, bool replayed, Buf *task) {
     http_answer(r, replayed ? 200 : 201, "application/json", headers, task);
 }
 
+/* The task, and the member `warning` where there is one. */
+static void stored_json(const DbRows *rows, size_t row, unsigned first, Buf *b) {
+    const char *warning = task_row_behind(rows, row, first, 0);
+
+    task_row_json(rows, row, first, b);
+    if (!warning || buf_error(b) < 0)
+        return;
+    b->len--; /* the brace */
+    buf_puts(b, ", \"warning\": ");
+    json_write_string(b, warning, strlen(warning));
+    buf_putc(b, '}');
+}
+
 void answer_stored(HttpRequest *r, Id id, bool replayed, const DbRows *rows, size_t row, unsigned first) {
     Buf task = {};
 
     if (rows)
-        task_row_json(rows, row, first, &task);
+        stored_json(rows, row, first, &task);
     else /* a refusal would make the client submit it again, so the id must do */
         buf_printf(&task, "{\"id\": \"%s\"}", ID_TEXT(id));
     answer_submitted(r, id, replayed, &task);

@@ -61,11 +61,15 @@ static bool read_key(HttpRequest *r, const char *body, size_t len, Keyed *k) {
     return true;
 }
 
-static void answer_ids(HttpRequest *r, bool replayed, const char *ids) {
+static void answer_ids(HttpRequest *r, bool replayed, const DbRows *rows) {
     static const HttpHeader headers[] = { { "Idempotency-Replayed", "true" }, {} };
     Buf body = {};
 
-    buf_printf(&body, "{\"ids\": %s}\n", ids);
+    const char *warnings = task_row_behind(rows, 0, COLUMN_TASK, 1);
+    buf_printf(&body, "{\"ids\": %s", db_value(rows, 0, COLUMN_IDS));
+    if (warnings)
+        buf_printf(&body, ", \"warnings\": %s", warnings);
+    buf_puts(&body, "}\n");
     http_answer(r, replayed ? 200 : 201, "application/json", replayed ? headers : NULL, &body);
 }
 
@@ -88,7 +92,7 @@ static void on_submitted(const Ask *ask, const DbRows *rows) {
     if (streq(verdict, "taken"))
         return problem_answer_unique(ask->request, db_value(rows, 0, COLUMN_HOLDER));
     if (k->many)
-        return answer_ids(ask->request, replayed, db_value(rows, 0, COLUMN_IDS));
+        return answer_ids(ask->request, replayed, rows);
     answer_first(ask->request, replayed, rows);
 }
 

@@ -210,6 +210,16 @@ static int submit_tick(Db *db, const TaskNew *task, const char *schedule, const 
     return r;
 }
 
+/* It is stored all the same, so nothing that fails here is an error. */
+static void warn(Db *db, const TaskNew *task) {
+    _cleanup_(db_rows_freep) DbRows *rows = NULL;
+    char *error = NULL;
+
+    if (task_warning(db, task, &rows, &error) >= 0 && db_rows(rows) > 0)
+        log_warning("%s", db_value(rows, 0, 0));
+    free(error);
+}
+
 static int submit(Db *db, const TaskNew *task, const char *schedule, const TimerTick *tick) {
     _cleanup_(freep) char *verdict = NULL;
     char *error = NULL;
@@ -232,6 +242,7 @@ static int submit(Db *db, const TaskNew *task, const char *schedule, const Timer
         log_info("The tick was submitted before, or has passed");
     else
         (void) puts(ID_TEXT(task->id));
+    warn(db, task);
     return EX_OK;
 }
 
@@ -244,7 +255,7 @@ static void member_add(Buf *b, const char *name, const char *text) {
 
 static int submit_by_api(Way *way, const TaskNew *t) {
     _cleanup_(buf_done) Buf body = {}, answer = {};
-    _cleanup_(freep) char *id = NULL;
+    _cleanup_(freep) char *id = NULL, *warning = NULL;
     JsonSpan value;
 
     buf_printf(&body, "{\"payload\": %s", t->payload);
@@ -274,6 +285,8 @@ static int submit_by_api(Way *way, const TaskNew *t) {
     if (r < 0)
         return cli_failed("read the API's answer", r, NULL);
     (void) puts(id);
+    if (json_find(answer.data, "warning", &value) >= 0 && json_string(&value, &warning) >= 0)
+        log_warning("%s", warning);
     return EX_OK;
 }
 

@@ -193,6 +193,10 @@ void task_summary_json(const DbRows *rows, size_t row, unsigned first, Buf *b) {
     write_row(rows, row, first, false, b);
 }
 
+const char *task_row_behind(const DbRows *rows, size_t row, unsigned first, unsigned n) {
+    return db_value(rows, row, first + ELEMENTS(columns) + n);
+}
+
 const char *task_row_value(const DbRows *rows, size_t row, unsigned first, const char *field) {
     for (unsigned i = 0; i < ELEMENTS(columns); i++)
         if (streq(columns[i].name, field))
@@ -273,8 +277,9 @@ int task_rehearse(Db *db, size_t bytes, DbCallback callback, void *userdata) {
 int task_submit_group(Db *db, TaskNew *const tasks[], size_t n, DbCallback callback, void *userdata) {
     static const DbStatement statement = {
         .name = "submit_group",
-        .sql = "SELECT " TASK_COLUMNS " FROM (" SUBMIT_GROUP "::text AS done) s "
-               "CROSS JOIN LATERAL pgmill.read_group($1, s.done)",
+        .sql = "SELECT " TASK_COLUMNS ", warning FROM (" SUBMIT_GROUP "::text AS done) s "
+               "CROSS JOIN LATERAL pgmill.read_group($1, s.done) "
+               "LEFT JOIN pgmill.warnings($2, $3) USING (queue, name)",
         .params = SUBMIT_PARAMS,
     };
     Buf p[SUBMIT_PARAMS] = {};
@@ -293,10 +298,12 @@ int task_submit_keyed(
     Db *db, const TaskKey *key, TaskNew *const tasks[], size_t n, DbCallback callback, void *userdata) {
     static const DbStatement statement = {
         .name = "submit_keyed",
-        .sql =
-            "SELECT verdict, to_json(stored), holder, stored[1], " TASK_COLUMNS " FROM pgmill.submit_keyed("
-            "$1, $2, decode($3, 'hex'), $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) k "
-            "LEFT JOIN LATERAL pgmill.read(k.stored[1], k.verdict) ON true",
+        .sql = "SELECT verdict, to_json(stored), holder, stored[1], " TASK_COLUMNS ", list[1], to_json(list) "
+               "FROM pgmill.submit_keyed("
+               "$1, $2, decode($3, 'hex'), $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) k "
+               "LEFT JOIN LATERAL pgmill.read(k.stored[1], k.verdict) ON true "
+               "CROSS JOIN (SELECT array_agg(w.warning) AS list "
+               "FROM (SELECT warning FROM pgmill.warnings($5, $6) LIMIT 10) w) w",
         .params = 3 + SUBMIT_PARAMS,
     };
     Buf p[SUBMIT_PARAMS] = {};
@@ -333,6 +340,14 @@ int task_submit(Db *db, const TaskNew *task, DbOutcome *ret_outcome, char **ret_
         r = db_query(db, &statement, literals, NULL, ret_outcome, ret_error);
     params_done(p);
     return r;
+}
+
+int task_warning(Db *db, const TaskNew *task, DbRows **ret, char **ret_error) {
+    static const DbStatement statement = {
+        .name = "warnings", .sql = "SELECT warning FROM pgmill.warnings(ARRAY[$1], ARRAY[$2])", .params = 2
+    };
+    return db_query(db, &statement,
+        (const char *[]){ task->queue ? task->queue : TASK_QUEUE_DEFAULT, task->name }, ret, NULL, ret_error);
 }
 
 int task_last_tick(Db *db, const char *schedule, int64_t *ret, char **ret_error) {

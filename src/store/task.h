@@ -166,6 +166,8 @@ typedef struct TaskFilter {
 /* For client verbs, on a db_open() connection: newest first; rows of TASK columns. */
 int task_list(Db *db, const TaskFilter *filter, DbRows **ret, char **ret_error);
 int task_read(Db *db, Id id, DbRows **ret, char **ret_error);
+/* One row with a text if no living worker takes such a task now, else none. */
+int task_warning(Db *db, const TaskNew *task, DbRows **ret, char **ret_error);
 int task_submit(Db *db, const TaskNew *task, DbOutcome *ret_outcome, char **ret_error);
 int task_steer_wait(Db *db, TaskVerb verb, Id id, DbRows **ret, DbOutcome *ret_outcome,
     char **ret_error); /* as task_steer() */
@@ -199,5 +201,7 @@ int task_prune(Db *db, const TaskRetention *retention, uint64_t *ret_gone, char 
 void task_row_json(const DbRows *rows, size_t row, unsigned first, Buf *b);
 /* The same for SUMMARY columns: TASK columns without payload, result and errors. */
 void task_summary_json(const DbRows *rows, size_t row, unsigned first, Buf *b);
+/* What stands behind such a row's TASK columns: of submissions the warning, of keyed ones the JSON array of all. */
+const char *task_row_behind(const DbRows *rows, size_t row, unsigned first, unsigned n);
 /* The text of one field of such a row by name ("status"), NULL for SQL NULL. */
 const char *task_row_value(const DbRows *rows, size_t row, unsigned first, const char *field);

@@ -17,6 +17,22 @@ from support.api import Client
 TASK = {"name": "example_task"}
 
 
+def test_what_no_live_worker_takes_is_stored_and_told(api: Client, db: psycopg.Connection) -> None:
+    stored = api.post({"name": "t", "queue": "mail"}).json
+    assert stored["warning"] == 'No worker serves the queue "mail" now; the task waits for one'
+    assert api.get(f"/api/tasks/{stored['id']}").json == {key: stored[key] for key in stored if key != "warning"}
+    db.execute("SELECT pgmill.register(pgmill.uuid_v7(), 'w', 'host', 7, '0', '30s', '{mail}', '{t}')")
+    assert "warning" not in api.post({"name": "t", "queue": "mail"}).json
+    assert "warning" not in api.post({"name": "t", "queue": "mail", "unique_key": "k"}).json
+    assert 'a handler for "u"' in api.post({"name": "u", "queue": "mail"}, Idempotency_Key="i").json["warning"]
+    tasks = [{"name": name, "queue": queue} for name in ("t", "u") for queue in ("mail", "other")]
+    answer = api.send("POST", "/api/tasks/bulk", {"tasks": tasks}, 201).json
+    assert len(answer["ids"]) == 4 and len(answer["warnings"]) == 3
+    assert "warnings" not in api.send("POST", "/api/tasks/bulk", {"tasks": tasks[:1]}, 201).json
+    db.execute("SELECT pgmill.quiet(id) FROM pgmill.workers")
+    assert "serves the queue" in api.post({"name": "t", "queue": "mail"}).json["warning"]
+
+
 def test_the_documented_calls_work_as_printed(start_api: Callable) -> None:
     url = f"http://localhost:{start_api().port}"
 
@@ -28,6 +44,7 @@ def test_the_documented_calls_work_as_printed(start_api: Callable) -> None:
                 '"example_task", "payload": {"key": "value"}, "priority": "MEDIUM", "scheduled_at": '
                 '"2023-10-01T10:00:00"}\'')
     assert task["status"] == "AVAILABLE"
+    assert task.pop("warning")  # there is no worker
     assert task["payload"] == {"key": "value"}
     assert task["scheduled_at"] == "2023-10-01T10:00:00Z"
     path = f'"http://localhost:8000/api/tasks/{task["id"]}'

@@ -28,6 +28,14 @@ def test_submit_show_and_list(pgmill: str, database: str) -> None:
     assert run(pgmill, database, "list", "--status", "failed,running").stdout == ""
 
 
+def test_a_submission_that_no_worker_takes_is_told(pgmill: str, database: str, mill: Mill) -> None:
+    told = run(pgmill, database, "submit", "t", "--queue", "mail")
+    assert told.returncode == 0 and mill.row(told.stdout.strip())
+    assert 'No worker serves the queue "mail" now' in told.stderr
+    mill.worker()
+    assert run(pgmill, database, "submit", "t").stderr == ""
+
+
 @pytest.mark.parametrize("arguments, status, complaint", [
     (["submit"], 64, "one argument"),
     (["submit", "no name"], 64, "is no name"),
