@@ -24,6 +24,7 @@ static void check(const Handler *h) {
     must(!h->argv || h->argv[0][0] == '/');
     must(h->max_attempts >= 1 && h->max_attempts <= TASK_ATTEMPTS_MAX);
     must(h->timeout_usec > 0 && h->concurrency > 0 && h->defer_max > 0);
+    must(h->recycle.tasks > 0 && h->recycle.memory > 0 && h->recycle.usec > 0);
     must(b->n >= 1 && b->n <= BACKOFF_STEPS_MAX && (!b->exponential || b->n == 2));
     for (unsigned attempt = 0; attempt < 70; attempt++)
         must(backoff_delay(b, attempt) <= 366 * 86400 * USEC_PER_SEC);

@@ -32,7 +32,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     _cleanup_(buf_done) Buf b = {};
 
     check_answer((const char *) data, size);
-    stream_write_task(&b, id, text, text, 1, "{\"a\": 1}");
+    const Payload payload = { .text = (char[]){ "{\"a\": 1}" }, .file = -EBADF };
+    must(stream_write_task(&b, id, text, text, 1, &payload) == 0);
     check_line(&b, 0);
     size_t from = b.len;
     stream_write_cancel(&b, id);
