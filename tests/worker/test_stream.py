@@ -294,7 +294,7 @@ def test_a_drain_gives_back_what_the_process_has_not_been_given(mill: Mill) -> N
     worker.wait_log("begun")
     large = [mill.submit("t", '{"echo": "%s"}' % ("x" * 900_000)) for _ in range(2)]  # a pipe takes less than one
     for id in large:
-        mill.until(id, "RUNNING")
+        worker.wait_log(f"t {id}: Attempt 1 of 3 begins")
     worker.signal(signal.SIGTERM)
     mill.until(large[1], "AVAILABLE", within=2)
     assert worker.wait() == 0
