@@ -26,12 +26,12 @@ version=$(sed -n "s/^  version: '\(.*\)',$/\1/p" "$root/meson.build")
 
 # What is linked and compiled in comes through the network, so it is gathered beforehand: sets $static and $web.
 gather() {
-    static=$("$root/packaging/static/build" | tail -n 1)
-    web=$("$root/packaging/web/build" | tail -n 1) || web=''
-    [[ $web ]] || note "going on without the docs page: /docs will be a few links"
     local missing
     missing=$("$root/contrib/deps" --dry-run "$kind" 2>/dev/null)
     [[ -z $missing ]] || die "run contrib/deps $kind first; missing: ${missing//$'\n'/ }"
+    static=$("$root/packaging/static/build" | tail -n 1)
+    web=$("$root/packaging/web/build" | tail -n 1) || web=''
+    [[ $web ]] || note "going on without the docs page: /docs will be a few links"
 }
 
 # once FOLDER: calls make_package FOLDER WORK, unless the one that is there was made from the same.
