@@ -66,7 +66,7 @@ typedef struct DbEvents {
     /* Instead of connected(): a pooler on the way shares the server's sessions out. NULL: any will do. */
     void (*pooled)(Db *db, void *userdata);
     bool writes; /* a server that takes no writes is no use: such a session is lost, at connect or later */
-} DbEvents; /* each may be NULL */
+} DbEvents;      /* each may be NULL */
 
 /*
  * Starts connecting. conninfo: a libpq connection string or URI; "" means libpq's defaults. name: the
