@@ -324,13 +324,16 @@ $$;
 
 -- ---- the whole ----
 
--- Age of the oldest open or prepared transaction of this database: it keeps dead rows from being cleared away.
+-- Age of the oldest open or prepared transaction of this database: it keeps dead rows from being cleared away. NULL: there is
+-- one that whoever owns this may not see the age of.
 CREATE OR REPLACE FUNCTION pgmill.oldest_transaction_seconds() RETURNS float8
 LANGUAGE sql VOLATILE AS $$
-  SELECT coalesce(greatest(extract(epoch FROM clock_timestamp() - least(
-    (SELECT min(a.xact_start) FROM pg_stat_activity a
-     WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend'),
-    (SELECT min(p.prepared) FROM pg_prepared_xacts p WHERE p.database = current_database()))), 0), 0)::float8
+  -- Of another role's session little but backend_xmin is seen without pg_read_all_stats, not since when it holds rows back.
+  SELECT CASE WHEN coalesce(bool_or(a.backend_type IS NULL AND a.backend_xmin IS NOT NULL), false) THEN NULL
+    ELSE coalesce(greatest(extract(epoch FROM clock_timestamp() - least(
+      min(a.xact_start) FILTER (WHERE a.backend_type = 'client backend'),
+      (SELECT min(p.prepared) FROM pg_prepared_xacts p WHERE p.database = current_database()))), 0), 0) END::float8
+  FROM pg_stat_activity a WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
 $$;
 
 CREATE OR REPLACE FUNCTION pgmill.show_stats(version text, OUT verdict text, OUT shown text)
@@ -438,6 +441,7 @@ BEGIN
     UNION ALL
     SELECT 17, 'pgmill_db_oldest_transaction_age_seconds', '', pgmill.oldest_transaction_seconds()::text
   )
-  SELECT r.metric, r.labels, r.value FROM (SELECT *, row_number() OVER () AS place FROM rows) r ORDER BY r.n, r.place;
+  SELECT r.metric, r.labels, r.value FROM (SELECT *, row_number() OVER () AS place FROM rows) r
+  WHERE r.value IS NOT NULL ORDER BY r.n, r.place;
 END
 $$;

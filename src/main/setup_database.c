@@ -238,6 +238,9 @@ static int make_database(Db *db, const Setup *s) {
 }
 
 int setup_cluster(const Setup *s) {
+    /* Doctor and metrics tell of the oldest transaction, whose role ever it is. */
+    static const DbStatement let_see = { "setup_let_see",
+        "SELECT format('GRANT pg_read_all_stats TO %I', $1::text)", 1 };
     _cleanup_(db_freep) Db *db = NULL;
 
     int status = open_admin(s, "postgres", &db);
@@ -247,6 +250,8 @@ int setup_cluster(const Setup *s) {
         status = make_role(db, s);
     if (status == EX_OK)
         status = make_groups(db, s);
+    if (status == EX_OK && !s->dry_run)
+        status = run_made(db, &let_see, (const char *[]){ s->role }, "let the role see transactions", NULL);
     return status == EX_OK ? make_database(db, s) : status;
 }
 

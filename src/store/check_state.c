@@ -18,10 +18,13 @@ const Check state_checks[] = {
                   "rows, and "
                   "claims get slower",
         .statement = { "doctor_transactions",
-            "SELECT CASE WHEN age > 600 THEN 'warning' ELSE 'ok' END, format('the oldest is %s s old%s', "
+            "SELECT CASE WHEN age > 600 THEN 'warning' WHEN age IS NULL THEN 'unseen' ELSE 'ok' END, "
+            "CASE WHEN age IS NULL THEN 'another role has one open, and the schema''s owner may not see "
+            "since when: "
+            "GRANT pg_read_all_stats TO it' ELSE format('the oldest is %s s old%s', "
             "age, "
             "CASE WHEN pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') THEN '' "
-            "ELSE '; those of other roles are not seen without the role pg_monitor' END) "
+            "ELSE '; those of other roles are seen by roles with pg_read_all_stats' END) END "
             "FROM (SELECT round(pgmill.oldest_transaction_seconds()) AS age) a",
             0 },
     },

@@ -255,6 +255,30 @@ def test_the_oldest_transaction(mill: Mill) -> None:
     assert mill.value(query) >= 0.1 > before
 
 
+def test_a_transaction_of_another_role_is_not_taken_for_none(mill: Mill, database: str) -> None:
+    """0 would say that nothing holds dead rows back."""
+    query = "SELECT pgmill.oldest_transaction_seconds()"
+    mill.db.execute("CREATE ROLE other LOGIN")
+    mill.db.execute("CREATE ROLE plain")
+    try:
+        with mill.connect(url=database.replace("user=postgres", "user=other"), autocommit=False) as other:
+            other.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            other.execute("SELECT 1 FROM pg_class LIMIT 1")
+            mill.db.execute("GRANT USAGE ON SCHEMA pgmill TO plain")
+            mill.db.execute("GRANT EXECUTE ON FUNCTION pgmill.oldest_transaction_seconds() TO plain")
+            mill.db.execute("ALTER FUNCTION pgmill.oldest_transaction_seconds() SECURITY INVOKER")
+            mill.db.execute("SET ROLE plain")
+            assert mill.value(query) is None
+            mill.db.execute("RESET ROLE")
+            mill.db.execute("GRANT pg_read_all_stats TO plain")
+            mill.db.execute("SET ROLE plain")
+            assert mill.value(query) > 0
+    finally:
+        mill.db.execute("RESET ROLE")
+        mill.db.execute("DROP OWNED BY plain")
+        mill.db.execute("DROP ROLE plain, other")
+
+
 def test_the_rows_of_a_metric_stand_together(mill: Mill) -> None:
     worker = mill.worker()
     for name in ("default", "q"):
