@@ -38,15 +38,35 @@ def test_remove_and_install_again(mill: Machine) -> None:
     assert mill.out("systemctl list-units --no-legend --state=active 'pgmill-*'") == ""
     assert mill.run("test -e /usr/bin/pgmill -o -S /run/pgmill/api.sock", check=False).returncode == 1
     assert mill.run("test -e /etc/pgmill/tasks.d/hold.conf", check=False).returncode == 0
-    mill.run("dpkg -i /root/pgmill.deb; systemctl start pgmill.target")
+    mill.run("dpkg -i /root/pgmill.deb")
     eventually(lambda: mill.out("curl -sS -o /dev/null -w '%{http_code}' localhost:8000/readyz") == "200")
     eventually(lambda: mill.show("pgmill-worker@2.service", "ActiveState") == "active")
 
 
+def test_an_upgrade_starts_nothing_that_was_stopped(mill: Machine) -> None:
+    mill.run("systemctl stop pgmill-worker@2.service; dpkg -i /root/pgmill.deb")
+    assert mill.show("pgmill-worker@2.service", "ActiveState") == "inactive"
+    mill.run("systemctl start pgmill-worker@2.service")
+
+
+def test_purge_keeps_what_people_and_tasks_made(mill: Machine) -> None:
+    made = ("/etc/pgmill/tasks.d/hold.conf", "/etc/pgmill/worker@mine.conf", "/etc/systemd/system/pgmill-worker@1.service.d/mine.conf",
+            "/etc/credstore/pgmill.tokens", "/var/lib/pgmill/report.csv")
+    for path in made:
+        mill.run(f"install -D -m 600 /dev/stdin {path} <<END\n[Unit]\nEND")
+    mill.run("chown pgmill: /var/lib/pgmill/report.csv; systemctl daemon-reload")
+    said = mill.out("dpkg --purge pgmill")
+    mill.run(" && ".join(f"test -e {path}" for path in made))
+    for path in "/etc/pgmill", "/var/lib/pgmill", "/etc/credstore/pgmill.tokens", "/etc/systemd/system/pgmill-worker@1.service.d":
+        assert path in said.split("not removed", 1)[1]
+    assert mill.out("stat -c %U /var/lib/pgmill/report.csv") == "pgmill"
+    assert mill.run("test -e /etc/pgmill/pgmill.conf -o -e /etc/systemd/system/pgmill.target.wants", check=False).returncode == 1
+    mill.run("rm -r /etc/pgmill /var/lib/pgmill/* /etc/credstore/pgmill.tokens /etc/systemd/system/pgmill*.d; dpkg -i /root/pgmill.deb; "
+             "pgmill setup")
+
+
 def test_purge_leaves_nothing_but_the_database(mill: Machine) -> None:
-    mill.run("systemctl set-property pgmill.slice CPUWeight=50; systemctl set-property --runtime pgmill.slice IOWeight=50")
     mill.run("usermod --append --groups pgmill daemon")
-    mill.run("install -d -m 700 /etc/credstore; echo dbname=pgmill >/etc/credstore/pgmill.database")
     mill.write("/etc/systemd/system/pgmill-report.service", "[Service]\nExecStart=/bin/true\n")
     mill.run("dpkg --purge pgmill; rm /etc/systemd/system/pgmill-report.service")
     assert mill.out("find / -xdev -name '*pgmill*' -not -path '/proc/*' -not -path '/root/*'"
