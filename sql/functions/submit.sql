@@ -149,14 +149,19 @@ $$;
 --   stored   they exist; ids as given
 --   same     the same request came before under this key; ids are those of its tasks
 --   other    another request came before under this key
---   taken    an unfinished task has the unique_key: holder, NULL if it is one of these
+--   taken    unfinished tasks have the unique_keys of those at places (from 0): holder, of the first,
+--            NULL if it is one of these
+-- skip: instead of that all others are stored, and in stored the holders stand for those at places.
 CREATE OR REPLACE FUNCTION pgmill.submit_keyed(
   scope text, key text, request bytea, ids uuid[], queues text[], names text[], payloads text[],
   priorities pgmill.priority[], scheduled timestamptz[], tries int[], timeouts float8[], tags text[],
-  unique_keys text[], OUT verdict text, OUT stored uuid[], OUT holder uuid
+  unique_keys text[], skip boolean DEFAULT false, OUT verdict text, OUT stored uuid[], OUT holder uuid, OUT places int[]
 )
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
+DECLARE
+  holders uuid[];
+  g record;
 BEGIN
   PERFORM pgmill.be_patient();
   stored := ids;
@@ -164,11 +169,11 @@ BEGIN
     INSERT INTO pgmill.idempotency AS i (scope, key, request, tasks, expires_at)
     VALUES (submit_keyed.scope, submit_keyed.key, submit_keyed.request, ids, clock_timestamp() + interval '24 hours')
     ON CONFLICT (scope, key) DO UPDATE
-      SET request = excluded.request, tasks = excluded.tasks, expires_at = excluded.expires_at
+      SET request = excluded.request, tasks = excluded.tasks, skipped = '{}', expires_at = excluded.expires_at
       WHERE i.expires_at <= clock_timestamp();
     IF NOT FOUND THEN
-      SELECT CASE WHEN i.request <> submit_keyed.request THEN 'other' WHEN i.tasks <> ids THEN 'same' END, i.tasks
-      INTO verdict, stored
+      SELECT CASE WHEN i.request <> submit_keyed.request THEN 'other' WHEN i.tasks <> ids THEN 'same' END, i.tasks, i.skipped
+      INTO verdict, stored, places
       FROM pgmill.idempotency i WHERE i.scope = submit_keyed.scope AND i.key = submit_keyed.key;
       IF verdict IS NOT NULL THEN
         PERFORM pgmill.confirm();
@@ -177,17 +182,44 @@ BEGIN
     END IF;
   END IF;
 
-  BEGIN
-    PERFORM pgmill.submit_group(ids, queues, names, payloads, priorities, scheduled, tries, timeouts, tags, unique_keys);
-    verdict := 'stored';
-  EXCEPTION WHEN unique_violation THEN
+  FOR round IN 1..10 LOOP  -- again where another was quicker between the look and the writing
+    SELECT coalesce(array_agg((k.n - 1)::int ORDER BY k.n), '{}'), array_agg(k.holder ORDER BY k.n) INTO places, holders
+    FROM (SELECT u.n, u.id, coalesce(t.id, first_value(u.id) OVER (PARTITION BY u.queue, u.unique_key ORDER BY u.n)) AS holder
+          FROM unnest(ids, queues, unique_keys) WITH ORDINALITY AS u (id, queue, unique_key, n) LEFT JOIN LATERAL (
+            SELECT t.id FROM pgmill.tasks t
+            WHERE t.queue = u.queue AND t.unique_key = u.unique_key AND t.unique_held LIMIT 1) t ON true
+          WHERE u.unique_key IS NOT NULL) k
+    WHERE k.holder <> k.id;
+    EXIT WHEN places <> '{}' AND NOT skip;
+    BEGIN
+      SELECT coalesce(array_agg(u.id), '{}') AS ids, array_agg(u.queue) AS queues, array_agg(u.name) AS names,
+             array_agg(u.payload) AS payloads, array_agg(u.priority) AS priorities, array_agg(u.scheduled) AS scheduled,
+             array_agg(u.tries) AS tries, array_agg(u.timeout) AS timeouts, array_agg(u.tags) AS tags,
+             array_agg(u.unique_key) AS unique_keys
+      INTO g
+      FROM unnest(ids, queues, names, payloads, priorities, scheduled, tries, timeouts, tags, unique_keys) WITH ORDINALITY
+        AS u (id, queue, name, payload, priority, scheduled, tries, timeout, tags, unique_key, n)
+      WHERE u.n - 1 <> ALL (places);
+      PERFORM pgmill.submit_group(g.ids, g.queues, g.names, g.payloads, g.priorities, g.scheduled, g.tries, g.timeouts,
+                                  g.tags, g.unique_keys);
+      verdict := 'stored';
+      EXIT;
+    EXCEPTION WHEN unique_violation THEN
+      NULL;
+    END;
+  END LOOP;
+  IF verdict IS NULL THEN
     verdict := 'taken';
     stored := '{}';
-    SELECT t.id INTO holder
-    FROM unnest(queues, unique_keys) AS u (queue, unique_key)
-    JOIN pgmill.tasks t ON t.queue = u.queue AND t.unique_key = u.unique_key AND t.unique_held
-    WHERE u.unique_key IS NOT NULL LIMIT 1;
+    holder := (SELECT u.h FROM unnest(holders) WITH ORDINALITY AS u (h, n) WHERE u.h <> ALL (ids) ORDER BY u.n LIMIT 1);
     DELETE FROM pgmill.idempotency i WHERE i.scope = submit_keyed.scope AND i.key = submit_keyed.key;
-  END;
+  ELSIF places <> '{}' THEN
+    FOR n IN 1..cardinality(places) LOOP
+      stored[places[n] + 1] := holders[n];
+    END LOOP;
+    UPDATE pgmill.idempotency i SET tasks = stored, skipped = places
+    WHERE i.scope = submit_keyed.scope AND i.key = submit_keyed.key;
+    PERFORM pgmill.confirm();
+  END IF;
 END
 $$;

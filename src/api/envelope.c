@@ -331,10 +331,21 @@ static int read_elements(const JsonSpan *array, EnvelopeTasks *all, Fields *comp
     return r;
 }
 
-/* The array is the one member there is. */
-static int find_tasks(const JsonSpan *object, JsonSpan *ret, Fields *complaints) {
+static int read_conflict(const JsonSpan *value, bool *ret, Fields *complaints) {
+    _cleanup_(freep) char *text = NULL;
+
+    int r = value->type == JSON_STRING ? json_string(value, &text) : 0;
+    if (r == -ENOMEM)
+        return r;
+    *ret = text && streq(text, "skip");
+    if (!*ret && (!text || !streq(text, "fail")))
+        fields_add(complaints, "on_conflict", "must be \"fail\" or \"skip\"");
+    return 0;
+}
+
+static int find_tasks(const JsonSpan *object, JsonSpan *ret, bool *ret_skip, Fields *complaints) {
     size_t position = 0;
-    bool found = false;
+    bool found = false, conflict = false;
     int r;
 
     for (;;) {
@@ -344,14 +355,23 @@ static int find_tasks(const JsonSpan *object, JsonSpan *ret, Fields *complaints)
         r = json_next_member(object, &position, &key, &value);
         if (r <= 0)
             break;
-        if (!streq(key, "tasks"))
-            fields_add(complaints, key, "is not a field of this call; there is tasks");
-        else if (found)
+        if (streq(key, "on_conflict") && !conflict) {
+            conflict = true;
+            r = read_conflict(&value, ret_skip, complaints);
+            if (r < 0)
+                return r;
+            continue;
+        }
+        if (!streq(key, "tasks") && !streq(key, "on_conflict"))
+            fields_add(complaints, key, "is not a field of this call; there are tasks, on_conflict");
+        else if (found || streq(key, "on_conflict"))
             fields_add(complaints, key, "is given twice");
         else if (value.type != JSON_ARRAY)
             fields_add(complaints, key, "must be an array of tasks, not %s", json_type_name(value.type));
-        *ret = value;
-        found |= streq(key, "tasks");
+        if (streq(key, "tasks")) {
+            *ret = value;
+            found = true;
+        }
     }
     if (r == -EBADMSG)
         fields_add(complaints, "", "has a field whose name holds \\u0000");
@@ -367,7 +387,7 @@ int envelope_parse_many(const char *text, size_t len, EnvelopeTasks *ret, Fields
     int r = check_body(text, len, &object, "the field tasks", complaints);
     if (r != 0)
         return r;
-    r = find_tasks(&object, &array, complaints);
+    r = find_tasks(&object, &array, &ret->skip, complaints);
     if (r >= 0 && complaints->count == 0)
         r = read_elements(&array, ret, complaints);
     if (r < 0)

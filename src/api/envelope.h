@@ -25,6 +25,7 @@ int envelope_parse(const char *text, size_t len, TaskNew **ret, Fields *complain
 typedef struct EnvelopeTasks {
     TaskNew **tasks;
     size_t count, bytes; /* bytes: of all payloads */
+    bool skip;           /* "on_conflict": "skip" */
 } EnvelopeTasks;
 int envelope_parse_many(const char *text, size_t len, EnvelopeTasks *ret, Fields *complaints);
 void envelope_tasks_done(EnvelopeTasks *tasks);

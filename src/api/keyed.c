@@ -10,7 +10,7 @@
 #define KEY_MAX 255
 
 /* Of the answer to task_submit_keyed(). */
-enum { COLUMN_VERDICT, COLUMN_IDS, COLUMN_HOLDER, COLUMN_FIRST, COLUMN_TASK };
+enum { COLUMN_VERDICT, COLUMN_IDS, COLUMN_HOLDER, COLUMN_PLACES, COLUMN_FIRST, COLUMN_TASK };
 
 /* What is remembered of a submission until its answer. */
 typedef struct Keyed {
@@ -61,12 +61,14 @@ static bool read_key(HttpRequest *r, const char *body, size_t len, Keyed *k) {
     return true;
 }
 
-static void answer_ids(HttpRequest *r, bool replayed, const DbRows *rows) {
+static void answer_ids(HttpRequest *r, bool replayed, bool skip, const DbRows *rows) {
     static const HttpHeader headers[] = { { "Idempotency-Replayed", "true" }, {} };
     Buf body = {};
 
     const char *warnings = task_row_behind(rows, 0, COLUMN_TASK, 1);
     buf_printf(&body, "{\"ids\": %s", db_value(rows, 0, COLUMN_IDS));
+    if (skip)
+        buf_printf(&body, ", \"skipped\": %s", db_value(rows, 0, COLUMN_PLACES));
     if (warnings)
         buf_printf(&body, ", \"warnings\": %s", warnings);
     buf_puts(&body, "}\n");
@@ -90,9 +92,10 @@ static void on_submitted(const Ask *ask, const DbRows *rows) {
         return problem_answer(
             ask->request, PROBLEM_KEY_MISMATCH, "Another body came with this Idempotency-Key before");
     if (streq(verdict, "taken"))
-        return problem_answer_unique(ask->request, db_value(rows, 0, COLUMN_HOLDER));
+        return problem_answer_unique(ask->request, db_value(rows, 0, COLUMN_HOLDER),
+            k->many ? db_value(rows, 0, COLUMN_PLACES) : NULL);
     if (k->many)
-        return answer_ids(ask->request, replayed, rows);
+        return answer_ids(ask->request, replayed, k->all.skip, rows);
     answer_first(ask->request, replayed, rows);
 }
 
@@ -109,7 +112,8 @@ static void on_failed(const Ask *ask, const DbReply *reply) {
 static int send_keyed(Ask *ask, Db *db) {
     const Keyed *k = ask->what;
 
-    return task_submit_keyed(db, k->key.key ? &k->key : NULL, k->all.tasks, k->all.count, ask_on_reply, ask);
+    return task_submit_keyed(
+        db, k->key.key ? &k->key : NULL, k->all.tasks, k->all.count, k->all.skip, ask_on_reply, ask);
 }
 
 static void done(Ask *ask) {

@@ -4,6 +4,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "base/json.h"
+
 #define PAGE "/docs/problems"
 
 static const struct {
@@ -123,16 +125,31 @@ void problem_answer(HttpRequest *r, Problem kind, const char *format, ...) {
     answer(r, kind, detail, NULL, (HttpHeader){});
 }
 
-void problem_answer_unique(HttpRequest *r, const char *holder) {
-    char location[64];
+static void places_add(Fields *fields, const char *places) {
+    size_t position = 0;
+    JsonSpan list, place;
 
-    if (!holder)
-        return problem_answer(
-            r, PROBLEM_UNIQUE_KEY, "A task that is not stored yet, or two of these, have it");
-    (void) snprintf(location, sizeof(location), "/api/tasks/%s", holder);
-    char detail[128];
-    (void) snprintf(detail, sizeof(detail), "Task %s has it", holder);
-    answer(r, PROBLEM_UNIQUE_KEY, detail, NULL, (HttpHeader){ "Location", location });
+    if (!places || json_check(places, strlen(places), &list, NULL, NULL) < 0)
+        return;
+    while (fields->count < FIELDS_MAX && json_next_element(&list, &position, &place) > 0) {
+        char field[64];
+        (void) snprintf(field, sizeof(field), "tasks/%.*s/unique_key", (int) place.len, place.text);
+        fields_add(fields, field, "is that of an unfinished task, or of one before it in this request");
+    }
+}
+
+void problem_answer_unique(HttpRequest *r, const char *holder, const char *places) {
+    _cleanup_(fields_done) Fields fields = {};
+    char location[64] = "", detail[128] = "Another unfinished task has it";
+
+    places_add(&fields, places);
+    if (fields.failed)
+        return problem_answer(r, PROBLEM_BUSY, "out of memory");
+    if (holder) {
+        (void) snprintf(location, sizeof(location), "/api/tasks/%s", holder);
+        (void) snprintf(detail, sizeof(detail), "Task %s has it", holder);
+    }
+    answer(r, PROBLEM_UNIQUE_KEY, detail, &fields, (HttpHeader){ holder ? "Location" : NULL, location });
 }
 
 void problem_answer_method(HttpRequest *r, const char *allow) {

@@ -38,8 +38,9 @@ typedef enum Problem {
 void problem_answer(HttpRequest *r, Problem kind, const char *format, ...) _printf_(3, 4);
 
 /* 405 with the header Allow. */
-/* 409 PROBLEM_UNIQUE_KEY, with the Location of the task that holds the key; holder: its id, NULL if unknown. */
-void problem_answer_unique(HttpRequest *r, const char *holder);
+/* 409 PROBLEM_UNIQUE_KEY, with the Location of the task that holds the key; holder: its id, NULL if unknown. places: of a
+ * bulk, the JSON array of the elements whose keys are taken; NULL. */
+void problem_answer_unique(HttpRequest *r, const char *holder, const char *places);
 
 void problem_answer_method(HttpRequest *r, const char *allow);
 

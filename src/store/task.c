@@ -294,20 +294,21 @@ int task_submit_group(Db *db, TaskNew *const tasks[], size_t n, DbCallback callb
     return r;
 }
 
-int task_submit_keyed(
-    Db *db, const TaskKey *key, TaskNew *const tasks[], size_t n, DbCallback callback, void *userdata) {
+int task_submit_keyed(Db *db, const TaskKey *key, TaskNew *const tasks[], size_t n, bool skip,
+    DbCallback callback, void *userdata) {
     static const DbStatement statement = {
         .name = "submit_keyed",
-        .sql = "SELECT verdict, to_json(stored), holder, stored[1], " TASK_COLUMNS ", list[1], to_json(list) "
+        .sql = "SELECT verdict, to_json(stored), holder, to_json(places), stored[1], " TASK_COLUMNS
+               ", list[1], to_json(list) "
                "FROM pgmill.submit_keyed("
-               "$1, $2, decode($3, 'hex'), $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) k "
+               "$1, $2, decode($3, 'hex'), $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) k "
                "LEFT JOIN LATERAL pgmill.read(k.stored[1], k.verdict) ON true "
                "CROSS JOIN (SELECT array_agg(w.warning) AS list "
                "FROM (SELECT warning FROM pgmill.warnings($5, $6) LIMIT 10) w) w",
-        .params = 3 + SUBMIT_PARAMS,
+        .params = 3 + SUBMIT_PARAMS + 1,
     };
     Buf p[SUBMIT_PARAMS] = {};
-    const char *params[3 + SUBMIT_PARAMS] = {};
+    const char *params[3 + SUBMIT_PARAMS + 1] = { [3 + SUBMIT_PARAMS] = skip ? "t" : "f" };
 
     if (key)
         memcpy(params, (const char *[]){ key->scope, key->key, key->request }, 3 * sizeof(params[0]));

@@ -99,11 +99,12 @@ typedef struct TaskKey {
  * it has been deleted since.
  * verdict: "stored", "same" (came before under this key), "other" (another request came before), "taken".
  * ids: JSON array of the ids, "same": of those of the first time; "taken": empty. holder: the unfinished task that
- * has the unique_key, NULL if it is one of these or has just ended.
+ * has the unique_key, NULL if it has just ended. places: JSON array of the elements, from 0, whose keys are taken; with skip
+ * the others are stored, and in ids the holders stand for these.
  * Sending it twice is harmless. Then wakes like task_submit_group().
  */
-int task_submit_keyed(
-    Db *db, const TaskKey *key, TaskNew *const tasks[], size_t n, DbCallback callback, void *userdata);
+int task_submit_keyed(Db *db, const TaskKey *key, TaskNew *const tasks[], size_t n, bool skip,
+    DbCallback callback, void *userdata);
 
 /* The next call in this group of statements waits no longer than 20 ms for a row that another session holds, then
  * DB_LOCKED: for a session that others wait for too. Errors as db_send(). */

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from support.api import Client
+from support.api import Answer, Client
 from support.process import eventually
 
 TASK = {"name": "t", "payload": {"n": 1}}
@@ -172,3 +172,32 @@ def test_a_bulk_submission_can_be_repeated(api: Client, db: psycopg.Connection) 
     again = bulk(api, [TASK] * 3, 200, Idempotency_Key="k")
     assert again.json == first and again.headers["Idempotency-Replayed"] == "true" and count(db) == 3
     bulk(api, [TASK] * 2, 422, Idempotency_Key="k")
+
+
+def skipping(api: Client, keys: list[str | None], expect: int = 201, key: str | None = None, **more: str) -> Answer:
+    tasks = [{"name": "t"} | ({"unique_key": unique} if unique else {}) for unique in keys]
+    head = {"Idempotency_Key": key} if key else {}
+    return api.send("POST", "/api/tasks/bulk", {"tasks": tasks} | more, expect, **head)
+
+
+def test_a_bulk_that_meets_a_taken_key_says_which_element(api: Client) -> None:
+    holder = api.post({"name": "t", "unique_key": "a"}).json["id"]
+    answer = skipping(api, [None, "b", "a", "b"], 409)
+    assert answer.fields == ["tasks/2/unique_key", "tasks/3/unique_key"]
+    assert answer.headers["Location"] == f"/api/tasks/{holder}"
+    assert len(api.get("/api/tasks/").json["tasks"]) == 1
+
+
+def test_a_bulk_can_leave_out_what_is_there(api: Client) -> None:
+    holder = api.post({"name": "t", "unique_key": "a"}).json["id"]
+    first = skipping(api, [None, "b", "a", "b"], key="k", on_conflict="skip").json
+    assert first["skipped"] == [2, 3] and first["ids"][2] == holder and first["ids"][3] == first["ids"][1]
+    assert len(api.get("/api/tasks/").json["tasks"]) == 3
+    api.patch(f"/api/tasks/{holder}/cancel")
+    again = skipping(api, [None, "b", "a", "b"], 200, key="k", on_conflict="skip").json
+    assert (again["ids"], again["skipped"]) == (first["ids"], first["skipped"])
+    assert skipping(api, ["b"], on_conflict="skip").json["skipped"] == [0]
+    assert skipping(api, ["a"], on_conflict="skip").json["skipped"] == []
+    assert len(api.get("/api/tasks/").json["tasks"]) == 4
+    assert skipping(api, ["c"], 422, on_conflict="ignore").fields == ["on_conflict"]
+    assert skipping(api, ["a"], 409, on_conflict="fail").fields == ["tasks/0/unique_key"]

@@ -27,7 +27,7 @@ def keyed(session: psycopg.Connection, ids: Sequence[uuid.UUID], key: str | None
     n = len(ids)
     lists: list[Any] = [list(ids), [queue] * n, ["t"] * n, ["null"] * n, ["LOW"] * n, [None] * n, [None] * n, [None] * n,
                         ["{}"] * n, list(unique_keys or [None] * n)]
-    query = "SELECT * FROM pgmill.submit_keyed(%s, %s, decode(%s, 'hex'), %s, %s, %s, %s," \
+    query = "SELECT verdict, stored, holder FROM pgmill.submit_keyed(%s, %s, decode(%s, 'hex'), %s, %s, %s, %s," \
             " %s::text[]::pgmill.priority[], %s::timestamptz[], %s::int[], %s::float8[], %s, %s::text[])"
     row = session.execute(query, [scope, key, request, *lists]).fetchone()
     assert row
