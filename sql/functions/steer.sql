@@ -153,3 +153,25 @@ EXCEPTION WHEN unique_violation THEN
   RETURN 'taken';
 END
 $$;
+
+-- One of these for the API, which sends it again when its answer was lost. act: an id that the request keeps; what was done
+-- under it is answered, and not done again.
+CREATE OR REPLACE FUNCTION pgmill.steer(verb text, task uuid, act uuid) RETURNS text
+LANGUAGE plpgsql VOLATILE SET lock_timeout = '500ms' AS $$
+DECLARE
+  said text;
+BEGIN
+  PERFORM pgmill.be_patient();
+  INSERT INTO pgmill.acts (id) VALUES (act) ON CONFLICT DO NOTHING;
+  IF NOT FOUND THEN
+    PERFORM pgmill.confirm();
+    RETURN (SELECT a.verdict FROM pgmill.acts a WHERE a.id = act);
+  END IF;
+  said := CASE verb WHEN 'pause'  THEN pgmill.pause(task)
+                    WHEN 'resume' THEN pgmill.resume(task)
+                    WHEN 'cancel' THEN pgmill.cancel(task)
+                    WHEN 'retry'  THEN pgmill.retry(task) END;
+  UPDATE pgmill.acts SET verdict = said WHERE id = act;
+  RETURN said;
+END
+$$;

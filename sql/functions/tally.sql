@@ -88,6 +88,7 @@ BEGIN
     RETURN false;
   END IF;
   PERFORM pgmill.fold(pgmill.abandoned_queues());
+  DELETE FROM pgmill.acts WHERE at < clock_timestamp() - interval '1 hour';  -- none is sent again after a minute
   DELETE FROM pgmill.idempotency WHERE (scope, key) IN (
     SELECT scope, key FROM pgmill.idempotency WHERE expires_at <= clock_timestamp()
     ORDER BY expires_at LIMIT 10000 FOR UPDATE SKIP LOCKED);

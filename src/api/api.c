@@ -24,7 +24,10 @@
 
 #define DESCRIPTORS  200                 /* besides those of connections */
 #define CROWDED_USEC (10 * USEC_PER_SEC) /* between two lines of the log */
-#define DRAIN_USEC   (5 * USEC_PER_SEC)
+#define PATIENCE_USEC \
+    (10 * USEC_PER_SEC) /* as workers have with the grace period that they have by themselves */
+#define BULK_PATIENCE_USEC (60 * USEC_PER_SEC)
+#define DRAIN_USEC         (5 * USEC_PER_SEC)
 
 /* "127.0.0.1:8000, [::1]:8000" */
 static const char *addresses(const Api *api, char *buf, size_t size) {
@@ -277,6 +280,7 @@ static int make_links(Api *api) {
         [LINK_WRITE_TOO] = "pgmill-api write too",
         [LINK_READ] = "pgmill-api read",
         [LINK_STEER] = "pgmill-api steer",
+        [LINK_KEYED] = "pgmill-api keyed",
         [LINK_BULK] = "pgmill-api bulk",
         [LINK_BROWSE] = "pgmill-api browse",
     };
@@ -286,7 +290,8 @@ static int make_links(Api *api) {
 
     for (size_t i = 0; i < _LINK_USE_MAX; i++) {
         _cleanup_(freep) char *error = NULL;
-        int r = link_new(&api->links[i], api->event, api->config.database, names[i], &events, api, &error);
+        int r = link_new(&api->links[i], api->event, api->config.database, names[i],
+            i == LINK_BULK ? BULK_PATIENCE_USEC : PATIENCE_USEC, &events, api, &error);
         if (r == -EINVAL) {
             log_error("Cannot read the database's address: %s", error ? error : "it is no connection string");
             return r;
@@ -313,7 +318,7 @@ static int make_queues(Api *api) {
     if (r >= 0)
         r = events_new(&api->events, api->event, api->watch);
     if (r >= 0)
-        r = asks_new(&api->asks, api->event);
+        r = asks_new(&api->asks, api->event, api);
     if (r >= 0)
         r = metrics_new(&api->metrics);
     if (r >= 0)

@@ -16,15 +16,17 @@ typedef enum LinkUse {
     LINK_WRITE,     /* groups of submissions … */
     LINK_WRITE_TOO, /* … one is executed while another is flushed */
     LINK_READ,      /* groups of reads; it also listens for changes */
-    LINK_STEER,     /* short questions: steering, keyed submissions, settings of queues; a rescue */
+    LINK_STEER,     /* short questions: steering, settings of queues; a rescue */
+    LINK_KEYED,     /* submissions that may meet another session's key */
     LINK_BULK,      /* bulk submissions take their time */
     LINK_BROWSE,    /* lists, logs and figures, too */
     _LINK_USE_MAX,
 } LinkUse;
 
-/* Questions of one session that are under way, see ask.h. */
+/* Questions of one session, see ask.h. */
 typedef struct Asking {
-    size_t count, bytes;
+    size_t count, bytes; /* under way; kept in memory */
+    struct Ask *under_way, *waiting;
 } Asking;
 
 typedef struct Api {

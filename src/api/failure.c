@@ -26,8 +26,9 @@ static void log_now_and_then(const DbReply *reply) {
 
 void failure_answer(HttpRequest *r, const DbReply *reply) {
     switch (reply->outcome) {
-    case DB_LOST:
-        return problem_answer(r, PROBLEM_NO_DATABASE, "The connection was lost before the answer came");
+    case DB_LOST: /* what only reads has no outcome */
+        return problem_answer(r, streq(http_method(r), "GET") ? PROBLEM_NO_DATABASE : PROBLEM_OUTCOME_UNKNOWN,
+            "The connection to the database was lost before the answer came");
     case DB_RETRY:
     case DB_LOCKED:
     case DB_SKIPPED:

@@ -120,17 +120,30 @@ static void done(Ask *ask) {
     keyed_free((Keyed *) ask->what);
 }
 
-/* Takes k over. */
+/* Takes k over. Of a bulk's unique_keys nothing is known here: it has a session of its own to wait on. */
 static void submit(Api *api, HttpRequest *r, Keyed *k) {
-    ask_start(&(Ask){ .api = api,
+    const TaskNew *task = k->all.tasks[0];
+    Ask ask = { .api = api,
         .request = r,
-        .use = k->many ? LINK_BULK : LINK_STEER,
+        .use = k->many ? LINK_BULK : LINK_KEYED,
         .what = k,
         .bytes = k->all.bytes,
         .send = send_keyed,
         .answer = on_submitted,
         .failed = on_failed,
-        .done = done });
+        .done = done };
+    int n = 0;
+
+    if (k->key.key)
+        n = string_printf(&ask.keys[0], "Idempotency-Key %s\n%s", k->scope, k->key_text);
+    if (n >= 0 && !k->many && task->unique_key)
+        n = string_printf(
+            &ask.keys[1], "unique_key %s\n%s", task->queue ? task->queue : "", task->unique_key);
+    if (n >= 0)
+        return ask_start(&ask);
+    problem_answer(r, PROBLEM_BUSY, "out of memory");
+    free(ask.keys[0]);
+    keyed_free(k);
 }
 
 void keyed_post(Api *api, HttpRequest *r, TaskNew *task, const char *body, size_t len) {

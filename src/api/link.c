@@ -87,8 +87,8 @@ static void on_pooled(_unused_ Db *db, void *userdata) {
     l->events->pooled(l->userdata);
 }
 
-int link_new(Link **ret, sd_event *event, const char *conninfo, const char *name, const LinkEvents *events,
-    void *userdata, char **ret_error) {
+int link_new(Link **ret, sd_event *event, const char *conninfo, const char *name, uint64_t patience,
+    const LinkEvents *events, void *userdata, char **ret_error) {
     static const DbEvents db_events = { .connected = on_connected,
         .lost = on_lost,
         .notified = on_notified,
@@ -106,6 +106,7 @@ int link_new(Link **ret, sd_event *event, const char *conninfo, const char *name
     r = db_new(&l->db, event, conninfo, name, &db_events, l, ret_error);
     if (r < 0)
         return r;
+    db_patience(l->db, patience);
     *ret = TAKE_PTR(l);
     return 0;
 }

@@ -17,9 +17,9 @@ typedef struct LinkEvents {
     void (*pooled)(void *userdata);
 } LinkEvents;
 
-/* Errors as db_new(). */
-int link_new(Link **ret, sd_event *event, const char *conninfo, const char *name, const LinkEvents *events,
-    void *userdata, char **ret_error);
+/* patience: as of db_patience(). Errors as db_new(). */
+int link_new(Link **ret, sd_event *event, const char *conninfo, const char *name, uint64_t patience,
+    const LinkEvents *events, void *userdata, char **ret_error);
 /* It cannot be used any more; what is under way is told DB_LOST, and changed is not called. */
 void link_close(Link *l);
 Link *link_free(Link *l); /* closes it first */

@@ -69,6 +69,10 @@ static const struct {
     [PROBLEM_NO_DATABASE] = { 503, "no-database", "The database cannot be used now",
         "Send it again after the seconds that the header Retry-After says. The service reconnects by "
         "itself." },
+    [PROBLEM_OUTCOME_UNKNOWN] = { 504, "outcome-unknown", "It is not known whether this was done",
+        "The database was lost before it answered. Look at what there is before you send it again: it may "
+        "have been "
+        "done, and others may have acted since." },
 };
 
 /* EventSource takes anything but a stream for the last word (HTML, section 9.2.2), so what is only for now is told to it

@@ -31,6 +31,7 @@ typedef enum Problem {
     PROBLEM_INTERNAL,         /* 500 */
     PROBLEM_BUSY,             /* 503 */
     PROBLEM_NO_DATABASE,      /* 503 */
+    PROBLEM_OUTCOME_UNKNOWN,  /* 504 */
     _PROBLEM_MAX,
 } Problem;
 

@@ -16,6 +16,11 @@ typedef struct SteerVerb {
     TaskGoal goal; /* when a worker has to act */
 } SteerVerb;
 
+typedef struct Steer {
+    const SteerVerb *verb;
+    Id act; /* of this request: the database does it once, however often it is sent */
+} Steer;
+
 /* What the answer says for each verdict that is no. */
 static const struct {
     const char *verdict;
@@ -29,7 +34,7 @@ static const struct {
 
 static void on_steered(const Ask *ask, const DbRows *rows) {
     const char *verdict = db_value(rows, 0, 0), *status = task_row_value(rows, 0, 1, "status");
-    const SteerVerb *verb = ask->what;
+    const SteerVerb *verb = ((const Steer *) ask->what)->verb;
 
     if (streq(verdict, "unknown") || !status)
         return answer_missing(ask->request, ask->id);
@@ -53,9 +58,13 @@ static void on_failed(const Ask *ask, const DbReply *reply) {
 }
 
 static int send_steer(Ask *ask, Db *db) {
-    const SteerVerb *verb = ask->what;
+    const Steer *s = ask->what;
 
-    return task_steer(db, verb->verb, ask->id, ask_on_reply, ask);
+    return task_steer(db, s->verb->verb, ask->id, s->act, ask_on_reply, ask);
+}
+
+static void done(Ask *ask) {
+    free((Steer *) ask->what);
 }
 
 /* A body is not needed, but clients like to send an empty object. False: r is answered. */
@@ -80,13 +89,21 @@ static void steer(Api *api, HttpRequest *r, const char *capture, const SteerVerb
     Ask ask = { .api = api,
         .request = r,
         .use = LINK_STEER,
-        .what = verb,
         .send = send_steer,
         .answer = on_steered,
-        .failed = on_failed };
+        .failed = on_failed,
+        .done = done };
 
-    if (answer_id(r, capture, &ask.id) && steer_body_is_empty(r))
-        ask_start(&ask);
+    if (!answer_id(r, capture, &ask.id) || !steer_body_is_empty(r))
+        return;
+    Steer *s = malloc(sizeof(Steer));
+    if (!s || !(ask.keys[0] = strdup(ID_TEXT(ask.id)))) {
+        free(s);
+        return problem_answer(r, PROBLEM_BUSY, "out of memory");
+    }
+    *s = (Steer){ verb, id_new() };
+    ask.what = s;
+    ask_start(&ask);
 }
 
 void steer_pause(Api *api, HttpRequest *r, const char *capture) {

@@ -267,6 +267,8 @@ Db *db_free(Db *db) {
     sd_event_unref(db->event);
     free(db->pending);
     free(db->conninfo);
+    free(db->session[0]);
+    free(db->session[1]);
     free(db->name);
     free(db);
     return NULL;

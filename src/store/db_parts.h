@@ -36,6 +36,7 @@ struct Db {
     uint64_t patience; /* 0: without end */
     char *last_words;  /* why the session ends, from who knows best */
     char *conninfo, *name;
+    char *session[2]; /* the last one: process and start of its backend */
     const DbEvents *events;
     void *userdata;
 

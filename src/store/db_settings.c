@@ -17,6 +17,8 @@ static bool is_pooled(const Db *db, const DbReply *reply) {
 static void on_set(Db *db, const DbReply *reply, _unused_ void *userdata) {
     if (reply->outcome == DB_LOST)
         return;
+    for (size_t i = 0; reply->outcome == DB_OK && i < ELEMENTS(db->session); i++)
+        (void) string_replace(&db->session[i], db_value(reply->rows, 0, i == 0 ? 0 : 3));
     if (db->events->pooled && is_pooled(db, reply))
         db->events->pooled(db, db->userdata);
     else if (reply->outcome != DB_OK)
@@ -31,7 +33,11 @@ int db_settings_send(Db *db) {
     static const DbStatement statement = {
         .name = "settings",
         .sql = "SELECT pg_backend_pid(), current_setting('transaction_read_only')::bool, "
-               "count(set_config(p.name, p.value, false)) FROM (VALUES "
+               "count(set_config(p.name, p.value, false)), "
+               "(SELECT s.backend_start FROM pg_stat_activity s WHERE s.pid = pg_backend_pid()), "
+               /* One that was given up may go on waiting for a lock or a standby; it would keep its place. */
+               "(SELECT count(pg_terminate_backend(f.pid)) FROM pg_stat_activity f "
+               "WHERE f.pid = $1::int AND f.backend_start = $2::timestamptz) FROM (VALUES "
                /* What was acknowledged is on disk; and that its copy is not, is said by a warning. */
                "('synchronous_commit', CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') "
                "THEN 'on' ELSE current_setting('synchronous_commit') END), "
@@ -45,7 +51,7 @@ int db_settings_send(Db *db) {
                "('extra_float_digits', '1'), ('bytea_output', 'hex'), ('array_nulls', 'on'), "
                "('transform_null_equals', 'off'), ('standard_conforming_strings', 'on')"
                ") p (name, value) JOIN pg_settings s ON s.name = p.name WHERE s.setting <> p.value",
-        .params = 0,
+        .params = 2,
     };
-    return db_call(db, &statement, NULL, on_set, NULL);
+    return db_call(db, &statement, (const char *const *) db->session, on_set, NULL);
 }

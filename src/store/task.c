@@ -428,8 +428,16 @@ static const DbStatement steer[] = {
     [TASK_RETRY] = { "retry", STEER("retry"), 1 },
 };
 
-int task_steer(Db *db, TaskVerb verb, Id id, DbCallback callback, void *userdata) {
-    return db_call(db, &steer[verb], (const char *[]){ ID_TEXT(id) }, callback, userdata);
+int task_steer(Db *db, TaskVerb verb, Id id, Id act, DbCallback callback, void *userdata) {
+    static const DbStatement statement = {
+        .name = "steer",
+        .sql = "SELECT verdict, " TASK_COLUMNS " FROM (SELECT pgmill.steer($2, $1, $3) AS verdict) v "
+               "LEFT JOIN LATERAL pgmill.read($1, verdict) ON true",
+        .params = 3,
+    };
+
+    return db_call(
+        db, &statement, (const char *[]){ ID_TEXT(id), steer[verb].name, ID_TEXT(act) }, callback, userdata);
 }
 
 int task_steer_wait(Db *db, TaskVerb verb, Id id, DbRows **ret, DbOutcome *ret_outcome, char **ret_error) {

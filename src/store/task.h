@@ -123,8 +123,9 @@ typedef enum TaskVerb {
 
 /* One row: verdict, then the TASK columns from 1 on (all NULL if there is no such task).
  * verdict (sql/functions/steer.sql): "done", "unknown", "ended"; "asked": its worker was told, and has yet to act;
- * retry: "running", or "taken", another task has its unique_key. DB_LOCKED: somebody holds it. */
-int task_steer(Db *db, TaskVerb verb, Id id, DbCallback callback, void *userdata);
+ * retry: "running", or "taken", another task has its unique_key. DB_LOCKED: somebody holds it.
+ * act: of this request; sending it twice does it once. */
+int task_steer(Db *db, TaskVerb verb, Id id, Id act, DbCallback callback, void *userdata);
 
 /* What one may wait for, above all when a worker has yet to act. */
 typedef enum TaskGoal {

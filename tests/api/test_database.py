@@ -2,6 +2,7 @@
 """The API and a database that is there and does not do as asked: read-only, full, cut off from its standby."""
 
 import pathlib
+import signal
 import threading
 import uuid
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from support.api import Answer, Client
 from support.cluster import Cluster
 from support.pooler import pooler
 from support.process import Process, eventually
-from support.proxy import Proxy
+from support.proxy import SERVER, Proxy
 
 TASK = {"name": "example_task"}
 
@@ -23,11 +24,19 @@ class Request(threading.Thread):
 
     def __init__(self, port: int, method: str, path: str, body: object = None, **headers: str) -> None:
         super().__init__(daemon=True)
+        self.sent = threading.Event()
         self.client, self.arguments, self.headers = Client(port, timeout=120), (method, path, body), headers
         self.answer: Answer | None = None
         self.start()
 
     def run(self) -> None:
+        request = self.client.http.request
+
+        def tell(*arguments: object) -> None:
+            request(*arguments)  # type: ignore[arg-type]
+            self.sent.set()
+
+        self.client.http.request = tell  # type: ignore[method-assign]
         self.answer = self.client.send(*self.arguments, **self.headers)
 
     def wait(self) -> Answer:
@@ -40,7 +49,7 @@ def test_a_read_only_server_is_left_and_told(own_cluster: Cluster, start_api: Ca
     api = start_api(own_cluster.fresh())
     client = api.client()
     own_cluster.configure(default_transaction_read_only="on")
-    client.post(TASK, expect=503)
+    eventually(lambda: client.post(TASK, expect=None).status == 503)
     eventually(lambda: client.get("/readyz", expect=None).status == 503)
     client.post(TASK, expect=503)
     assert "The database is back" not in api.process.log
@@ -161,3 +170,125 @@ def test_workers_refuse_a_pooler(run: Callable[..., Process], database: str, fol
     with pooler(database, folder) as url:
         for _ in range(2):  # the second finds what the first has prepared
             assert run("worker", "w", "--database", url, "--tasks", str(folder / "tasks.d")).wait() == 78
+
+
+@pytest.mark.long
+def test_a_connection_that_goes_mute_is_made_anew(start_api: Callable, db: psycopg.Connection, database: str) -> None:
+    """New ones are served. What waited for the mute one's answer is answered, and the server's end of it does not stay."""
+    wire = Proxy(database)
+    api = start_api(wire.url)
+    client = api.client()
+    id = client.post(TASK).json["id"]
+    wire.mute()
+    requests = [Request(api.port, "POST", "/api/tasks/", TASK), Request(api.port, "PATCH", f"/api/tasks/{id}/pause"),
+                Request(api.port, "POST", "/api/tasks/", TASK, Idempotency_Key="k")]
+    assert [request.wait().status for request in requests] == [201, 200, 201]
+    assert db.execute("SELECT count(*) FROM pgmill.tasks").fetchone() == (3,)
+    eventually(lambda: db.execute("SELECT count(*), count(DISTINCT application_name) FROM pg_stat_activity "
+                                  "WHERE application_name ~ '^pgmill-api'").fetchone() == (7, 7), within=60)
+    wire.close()
+
+
+def attempts(db: psycopg.Connection, id: str) -> int:
+    return db.execute("SELECT max_attempts FROM pgmill.tasks WHERE id = %s", [id]).fetchone()[0]
+
+
+def test_a_retry_whose_answer_is_lost_is_done_once(start_api: Callable, db: psycopg.Connection, database: str) -> None:
+    """Meanwhile it was tried, and failed once more: sent again it would be tried a third time."""
+    wire = Proxy(database)
+    api = start_api(wire.url)
+    id = api.client().post(TASK | {"max_attempts": 1}).json["id"]
+    fail = "UPDATE pgmill.tasks SET state = 'failed', ready = false, attempt = max_attempts, finished_at = now() WHERE id = %s"
+    db.execute(fail, [id])
+    trap = wire.trap(SERVER, lambda kind, body: kind == "D" and b"done" in body[:20])
+    request = Request(api.port, "PATCH", f"/api/tasks/{id}/retry")
+    trap.wait()
+    eventually(lambda: attempts(db, id) == 2)
+    db.execute(fail, [id])
+    trap.cut()
+    assert request.wait().status == 200
+    assert attempts(db, id) == 2
+    assert api.client().get(f"/api/tasks/{id}").json["status"] == "FAILED"
+    wire.close()
+
+
+def test_a_pause_whose_answer_is_lost_undoes_nothing(start_api: Callable, database: str) -> None:
+    wire = Proxy(database)
+    api = start_api(wire.url)
+    client = api.client()
+    id = client.post(TASK).json["id"]
+    trap = wire.trap(SERVER, lambda kind, body: kind == "D" and b"done" in body[:20])
+    request = Request(api.port, "PATCH", f"/api/tasks/{id}/pause")
+    trap.wait()
+    eventually(lambda: client.get(f"/api/tasks/{id}").json["status"] == "PAUSED")
+    with psycopg.connect(database, autocommit=True) as other:
+        assert other.execute("SELECT pgmill.resume(%s)", [id]).fetchone() == ("done",)
+    trap.cut()
+    assert request.wait().json["status"] == "AVAILABLE"
+    wire.close()
+
+
+def test_a_setting_whose_answer_is_lost_is_said_to_be_unknown(start_api: Callable, database: str) -> None:
+    wire = Proxy(database)
+    api = start_api(wire.url)
+    trap = wire.trap(SERVER, lambda kind, body: kind == "D" and b'"paused"' in body)
+    api.client().post(TASK)
+    request = Request(api.port, "PATCH", "/api/queues/default/pause")
+    trap.wait().cut()
+    answer = request.wait()
+    assert answer.status == 504 and answer.json["type"].endswith("#outcome-unknown")
+    wire.close()
+
+
+def at_once(api: object, requests: Callable[[], list[Request]]) -> list[Answer]:
+    """All are there before the service sees the first."""
+    api.process.signal(signal.SIGSTOP)
+    sent = requests()
+    for request in sent:
+        assert request.sent.wait(20)
+    api.process.signal(signal.SIGCONT)
+    return [request.wait() for request in sent]
+
+
+@pytest.mark.parametrize("kind", ["keyed", "unique", "steered"])
+def test_two_hundred_clients_at_once_wait_for_their_turn(start_api: Callable, kind: str) -> None:
+    api = start_api()
+    ids = [api.client().post(TASK).json["id"] for _ in range(200)] if kind == "steered" else []
+    answers = at_once(api, lambda: [
+        Request(api.port, "PATCH", f"/api/tasks/{ids[i]}/pause") if kind == "steered" else
+        Request(api.port, "POST", "/api/tasks/", TASK, Idempotency_Key=str(i)) if kind == "keyed" else
+        Request(api.port, "POST", "/api/tasks/", TASK | {"unique_key": str(i)}) for i in range(200)])
+    assert {answer.status for answer in answers} == {200 if kind == "steered" else 201}
+
+
+def test_the_same_request_two_hundred_times_at_once_is_done_once(start_api: Callable, db: psycopg.Connection) -> None:
+    api = start_api()
+    answers = at_once(api, lambda: [
+        Request(api.port, "POST", "/api/tasks/", TASK, Idempotency_Key="k") for _ in range(200)])
+    assert sorted(answer.status for answer in answers) == [200] * 199 + [201]
+    assert db.execute("SELECT count(*) FROM pgmill.tasks").fetchone() == (1,)
+
+
+def test_a_key_that_another_transaction_holds_is_waited_for_by_one(
+        start_api: Callable, db: psycopg.Connection, connect: Callable) -> None:
+    api = start_api()
+    id = api.client().post(TASK).json["id"]
+    holder = connect(autocommit=False)
+    holder.execute("SELECT pgmill.submit('t', unique_key => 'k')")
+    answers = at_once(api, lambda: [
+        Request(api.port, "PATCH", f"/api/tasks/{id}/pause"), Request(api.port, "POST", "/api/tasks/", TASK, Idempotency_Key="a"),
+        *(Request(api.port, "POST", "/api/tasks/", TASK | {"unique_key": "k"}) for _ in range(100))])
+    assert [answer.status for answer in answers] == [200, 201] + [409] * 100
+    holder.rollback()
+    api.client().post(TASK | {"unique_key": "k"})
+
+
+@pytest.mark.long
+def test_bulks_beyond_the_budget_are_refused(start_api: Callable) -> None:
+    api = start_api()
+    text = "x" * 15_700_000
+    body = '{"tasks": [{"name": "t", "payload": "%s"}]}' % text
+    requests = [Request(api.port, "POST", "/api/tasks/bulk", body) for _ in range(12)]
+    statuses = [request.wait().status for request in requests]
+    assert set(statuses) <= {201, 503} and 201 in statuses
+    api.client().send("POST", "/api/tasks/bulk", body, expect=201)
