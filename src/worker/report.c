@@ -41,7 +41,7 @@ bool report_due(const Worker *w) {
 static void on_reported(_unused_ Db *db, const DbReply *reply, void *userdata) {
     Worker *w = userdata;
 
-    if (reply->outcome == DB_LOST || reply->outcome == DB_RETRY)
+    if (reply->outcome == DB_LOST || reply->outcome == DB_RETRY || reply->outcome == DB_LOCKED)
         return report_again(w);
     for (size_t i = 0; reply->outcome == DB_OK && i < db_rows(reply->rows); i++) {
         Id id;

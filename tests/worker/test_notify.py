@@ -196,3 +196,28 @@ def test_who_falls_silent_gets_one_timeout_more_at_most(mill: Mill) -> None:
     handler(mill, 'say("EXTEND_TIMEOUT_USEC=999999999999999")\nsay("EXTEND_TIMEOUT_USEC=1")\ntime.sleep(1000)', Timeout="1s")
     mill.start()
     assert mill.ended(mill.submit("t"), "FAILED")["error"] == "timed out after 1 s"
+
+
+def test_what_it_says_while_others_lock_the_tasks_is_kept(mill: Mill, connect: Callable[..., Connection]) -> None:
+    handler(mill, f"""
+while not os.path.exists("{mill.folder}/say"):
+    time.sleep(0.05)
+say("STATUS=locked out")
+open("{mill.folder}/said", "w").close()
+while not os.path.exists("{mill.folder}/end"):
+    time.sleep(0.05)
+""")
+    mill.start("w", "--grace", "3s", "--concurrency", "1")
+    id = mill.submit("t")
+    mill.until(id, "RUNNING")
+    other = connect(autocommit=False)
+    other.execute("LOCK TABLE pgmill.tasks IN SHARE MODE")
+    (mill.folder / "say").touch()
+    eventually((mill.folder / "said").exists)
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'report'"
+    eventually(lambda: mill.db.execute(waits).fetchone()[0])
+    eventually(lambda: not mill.db.execute(waits).fetchone()[0])  # it was refused
+    other.rollback()
+    eventually(lambda: said(mill, id)[1] == "locked out")
+    (mill.folder / "end").touch()
+    mill.ended(id)

@@ -73,3 +73,20 @@ def test_nothing_starts_before_its_claim_is_proven(
     doubt.end()
     assert mill.ended(id)["attempt"] == 1
     assert len(mill.runs()) == 1
+
+
+def test_doubt_that_repeats_waits_longer_and_longer(doubt: Doubt, run: Callable[..., Process], folder: Path) -> None:
+    mill = Mill(run, doubt.url, doubt.db, folder)
+    mill.handler("t", "echo $$ >>$J")
+    mill.start("w", "--grace", "1h")
+    eventually(lambda: doubt.db.execute("SELECT count(*) FROM pgmill.sleepers").fetchone() == (1,))
+    doubt.begin()
+    id, times = mill.submit("t"), []
+    while len(times) < 10:
+        pid, since = eventually(lambda: (w := doubt.waiting("pgmill-worker")) and w[1] not in times and w)
+        times.append(since)
+        doubt.db.execute("SELECT pg_cancel_backend(%s)", [pid])
+    assert (times[-1] - times[0]).total_seconds() > 1  # 100 ms, doubled each time
+    doubt.end()
+    assert mill.ended(id)["attempt"] == 1
+    assert len(mill.runs()) == 1
