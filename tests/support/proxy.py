@@ -20,7 +20,7 @@ class Trap:
     def __init__(self, sender: str, match: Match) -> None:
         self.sender, self.match = sender, match
         self.link: Link | None = None
-        self.caught, self.free = threading.Event(), threading.Event()
+        self.caught, self.free, self.passed = threading.Event(), threading.Event(), threading.Event()
 
     def wait(self, within: float = 20) -> "Trap":
         assert self.caught.wait(within), f"no such message of the {self.sender} within {within} s"
@@ -66,12 +66,15 @@ class Link:
                 length = struct.unpack("!I", header[-4:])[0] - 4
                 body = reader.read(length)
                 typed = True
-                if trap := self.proxy._caught(self, sender, kind, body):
+                trap = self.proxy._caught(self, sender, kind, body)
+                if trap:
                     trap.free.wait()
                 self.open.wait()
                 if sender == SERVER and self.proxy.lost(kind, body):
                     continue
                 sink.sendall(header + body)
+                if trap:
+                    trap.passed.set()
         self.open.wait()
         if sender == SERVER:
             self.cut()

@@ -3,6 +3,7 @@
 
 import contextlib
 import pathlib
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,10 +28,11 @@ def go_on(mill: Mill) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("stuck", [False, True])
 def test_a_proof_that_comes_late_starts_nothing(
-        run: Callable[..., Process], database: str, wires: Callable[[str], Proxy], db: psycopg.Connection,
+        stuck: bool, run: Callable[..., Process], database: str, wires: Callable[[str], Proxy], db: psycopg.Connection,
         folder: pathlib.Path) -> None:
-    """The answer is held back until another worker has the tasks."""
+    """The answer is held back until another worker has the tasks; or the process stands still so long."""
     wire = wires(database)
     far = Mill(run, wire.url, db, folder)
     far.handler("t", STAY)
@@ -38,12 +40,17 @@ def test_a_proof_that_comes_late_starts_nothing(
     trap = wire.trap(SERVER, lambda kind, body: kind == "D" and b"claimed late" in body)
     ids = [far.submit("t", '"claimed late"') for _ in range(16)]
     trap.wait()
+    if stuck:
+        late.signal(signal.SIGSTOP)
     wire.target = "/nowhere"
+    wire.trap(SERVER, lambda kind, body: kind == "E" and b"57P01" in body)  # the connection does not end before its answer
     far.db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgmill-worker@late'")
     far.database = database
     far.start("other", "--grace", "3s", "--concurrency", "16")
     began(far, 16)
     trap.release()
+    assert not stuck or trap.passed.wait(20)
+    late.signal(signal.SIGCONT)
     late.wait_log("Waiting for the database")
     assert not threading.Event().wait(1) and len(began(far)) == 16
     go_on(far)
