@@ -170,14 +170,19 @@ $$;
 CREATE OR REPLACE FUNCTION pgmill.claimed_tasks(worker uuid, known uuid[])
 RETURNS TABLE (id uuid, claim_no bigint, queue text, name text, attempt int, max_attempts int, deferrals int,
                timeout float8, payload text, started boolean)
-LANGUAGE sql STABLE AS $$
-  SELECT t.id, t.claim_no, t.queue, t.name, t.attempt, t.max_attempts, t.deferrals, extract(epoch FROM t.timeout)::float8,
+LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT t.id, t.claim_no, t.queue::text, t.name::text, t.attempt, t.max_attempts::int, t.deferrals,
+         extract(epoch FROM t.timeout)::float8,
          CASE WHEN octet_length(p.text) <= 65536 THEN p.text END, u.n <= h.started
   FROM pgmill.heartbeats h CROSS JOIN LATERAL unnest(h.held) WITH ORDINALITY AS u (id, n)
   JOIN pgmill.tasks t ON t.id = u.id AND t.worker = h.worker AND t.state = 'running'
   CROSS JOIN LATERAL (SELECT CASE WHEN pg_column_size(t.payload) <= 65536 THEN t.payload::text END AS text OFFSET 0) p
   WHERE h.worker = claimed_tasks.worker AND t.id <> ALL (known)
-  ORDER BY u.n
+  ORDER BY u.n;
+END
 $$;
 
 -- Makes the session's cursor pgmill_payload, with the rows (bytes of the payload in hexadecimal, at most 1 MiB of them; bytes

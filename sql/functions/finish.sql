@@ -206,7 +206,10 @@ $$;
 -- written that it does (frozen). A task that is not in the answer has nothing of all that.
 CREATE OR REPLACE FUNCTION pgmill.orders(worker uuid)
 RETURNS TABLE (id uuid, claim_no bigint, cancel boolean, pause boolean, frozen boolean)
-LANGUAGE sql STABLE AS $$
+LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
   SELECT t.id, t.claim_no, t.cancel_at IS NOT NULL, t.paused_at IS NOT NULL, t.frozen_at IS NOT NULL
   FROM pgmill.heartbeats h CROSS JOIN LATERAL unnest(h.held) AS u (id)
   CROSS JOIN LATERAL (
@@ -214,7 +217,8 @@ LANGUAGE sql STABLE AS $$
     WHERE t.id = u.id AND t.worker = h.worker AND t.state = 'running'
       AND (t.cancel_at IS NOT NULL OR t.paused_at IS NOT NULL OR t.frozen_at IS NOT NULL)
     LIMIT 1) t
-  WHERE h.worker = orders.worker
+  WHERE h.worker = orders.worker;
+END
 $$;
 
 -- What the worker has done of it; arrays in parallel. state: `frozen`, `thawed`, or `unable`: it cannot let this one

@@ -5,7 +5,8 @@
 -- schema's owner alone, and fails tests/db/test_rights.py. Files that make functions say nothing of rights:
 -- Groups are the roles pgmill_NAME, which sql/roles.sql makes. The kinds:
 --   call   the groups may call it, and it acts with the owner's rights (SECURITY DEFINER, fixed search_path): it must
---          check what it is given. It may call any other function, with or without a row
+--          check what it is given. In plpgsql, where it is called often: one in sql cannot be inlined, and is planned at
+--          each call. It may call any other function, with or without a row
 --   own    the groups may call it, and it acts with the caller's rights: what only computes, or must act as its caller
 --   part   called by other functions alone
 --   look   a view (or table) that the groups may select from. Functions in a view are called by who reads it

@@ -163,14 +163,18 @@ $$;
 -- grace period, on its own clock and within one session, calls pgmill.give_up. dead: somebody did already.
 CREATE OR REPLACE FUNCTION pgmill.suspects()
 RETURNS TABLE (worker uuid, instance text, beat bigint, grace float8, dead boolean)
-LANGUAGE sql STABLE AS $$
+LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
   SELECT h.worker, w.instance, h.beat, extract(epoch FROM w.grace)::float8, h.dead
   FROM pgmill.heartbeats h JOIN pgmill.workers w ON w.id = h.worker
   WHERE h.dead OR NOT EXISTS (
     SELECT FROM pg_locks l
     WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.classid = pgmill.lock_class('worker')::oid
       AND l.objid = w.lock_key::oid
-      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()));
+END
 $$;
 
 -- Rescue, second half. Writes the tombstone if the lock is free and the beat still the same, both looked at
