@@ -70,11 +70,10 @@ int main(int argc, char *argv[]) {
         argv[1] = (char *) version_verb.name;
     for (size_t i = 0; i < ELEMENTS(verbs); i++)
         if (streq(argv[1], verbs[i]->name)) {
-            for (int k = 2; k < argc; k++)
-                if (streq(argv[k], "--help")) {
-                    verb_print_help(verbs[i]);
-                    return EX_OK;
-                }
+            if (verb_is_help(verbs[i], argc - 1, argv + 1)) {
+                verb_print_help(verbs[i]);
+                return EX_OK;
+            }
             int status = verbs[i]->run(argc - 1, argv + 1);
             log_close();
             if (fflush(stdout) != 0 || ferror(stdout)) {

@@ -62,7 +62,7 @@ void admin_queue_list(Api *api, HttpRequest *r, _unused_ const char *capture) {
     static const char *const names[] = { [QUERY_LIMIT] = "limit", [QUERY_CURSOR] = "cursor", NULL };
     _cleanup_(query_done) Query q = {};
 
-    query_read(&q, r, names);
+    query_read(&q, r, names, 0);
     unsigned limit = (unsigned) query_number(&q, QUERY_LIMIT, 1, PAGE_MAX, PAGE_DEFAULT);
     const char *after = q.values[QUERY_CURSOR];
     if (after && ((*after != 'a' && *after != 'b') || !task_label_valid(after + 1)))

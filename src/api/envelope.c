@@ -8,7 +8,8 @@
 #include "base/time.h"
 
 /*
- * One reader a field. It fills the task, or complains. Returns 0, or -ENOMEM.
+ * One reader a field. It fills the task, or complains. Returns 0, or -ENOMEM. None is asked about null, which is the
+ * same as leaving the field out.
  */
 typedef int (*FieldReader)(TaskNew *t, const JsonSpan *value, const char *field, Fields *complaints);
 
@@ -73,8 +74,6 @@ static int read_scheduled_at(TaskNew *t, const JsonSpan *value, const char *fiel
     _cleanup_(freep) char *s = NULL;
     int64_t usec;
 
-    if (value->type == JSON_NULL)
-        return 0;
     int r = read_string(value, field, &s, complaints);
     if (r < 0 || !s)
         return r;
@@ -93,8 +92,6 @@ static int read_scheduled_at(TaskNew *t, const JsonSpan *value, const char *fiel
 static int read_max_attempts(TaskNew *t, const JsonSpan *value, const char *field, Fields *complaints) {
     long long n;
 
-    if (value->type == JSON_NULL)
-        return 0;
     if (value->type != JSON_NUMBER)
         fields_add(complaints, field, "must be a number, not %s", json_type_name(value->type));
     else if (json_whole(value, &n) < 0 || n < 1 || n > TASK_ATTEMPTS_MAX)
@@ -109,8 +106,6 @@ static int read_timeout(TaskNew *t, const JsonSpan *value, const char *field, Fi
         0.001; /* what PostgreSQL's microseconds and the loop's timers carry for certain */
     double seconds;
 
-    if (value->type == JSON_NULL)
-        return 0;
     if (value->type != JSON_NUMBER)
         fields_add(complaints, field, "must be a number of seconds, not %s", json_type_name(value->type));
     else if (json_double(value, &seconds) < 0 || !(seconds >= min && seconds <= TASK_TIMEOUT_MAX))
@@ -157,8 +152,6 @@ static int read_tags(TaskNew *t, const JsonSpan *value, const char *field, Field
 }
 
 static int read_unique_key(TaskNew *t, const JsonSpan *value, const char *field, Fields *complaints) {
-    if (value->type == JSON_NULL)
-        return 0;
     int r = read_string(value, field, &t->unique_key, complaints);
     if (r < 0 || !t->unique_key)
         return r;
@@ -187,7 +180,7 @@ static const struct {
 #define KNOWN_NAMES "name, payload, queue, priority, scheduled_at, max_attempts, timeout, tags, unique_key"
 
 static int read_member(
-    TaskNew *t, const char *key, const JsonSpan *value, unsigned *seen, Fields *complaints) {
+    TaskNew *t, const char *key, const JsonSpan *value, unsigned *seen, unsigned *given, Fields *complaints) {
     for (size_t i = 0; i < ELEMENTS(known); i++) {
         if (!streq(known[i].name, key))
             continue;
@@ -196,14 +189,15 @@ static int read_member(
             return 0;
         }
         *seen |= 1U << i;
-        return known[i].read(t, value, known[i].name, complaints);
+        *given |= (unsigned) (value->type != JSON_NULL) << i;
+        return value->type != JSON_NULL ? known[i].read(t, value, known[i].name, complaints) : 0;
     }
     fields_add(complaints, key, "is not a field of a task; there are " KNOWN_NAMES);
     return 0;
 }
 
 static int read_members(TaskNew *t, const JsonSpan *object, Fields *complaints) {
-    unsigned seen = 0;
+    unsigned seen = 0, given = 0;
     size_t position = 0;
     int r;
 
@@ -216,19 +210,19 @@ static int read_members(TaskNew *t, const JsonSpan *object, Fields *complaints) 
             fields_add(complaints, "", "has a field whose name holds \\u0000");
         if (r <= 0)
             break;
-        r = read_member(t, key, &value, &seen, complaints);
+        r = read_member(t, key, &value, &seen, &given, complaints);
         if (r < 0)
             return r;
     }
     if (r == -ENOMEM)
         return r;
-    if (r == 0 && !(seen & 1U)) /* the first of known[] */
+    if (r == 0 && !(given & 1U)) /* the first of known[] */
         fields_add(complaints, "name", "is missing; it says which handler runs the task");
     return 0;
 }
 
-/* The whole text is one JSON object. fields: what it must have, for the complaint. */
-static int check_body(const char *text, size_t len, JsonSpan *ret, const char *fields, Fields *complaints) {
+/* The whole text is one JSON value. */
+static int check_body(const char *text, size_t len, JsonSpan *ret, Fields *complaints) {
     size_t offset;
     const char *why;
 
@@ -241,17 +235,17 @@ static int check_body(const char *text, size_t len, JsonSpan *ret, const char *f
         fields_add(complaints, "", "is not JSON at byte %zu of %zu: %s", offset, len, why);
         return ENVELOPE_MALFORMED;
     }
-    if (ret->type != JSON_OBJECT) {
-        fields_add(complaints, "", "must be an object with %s, not %s", fields, json_type_name(ret->type));
-        return ENVELOPE_INVALID;
-    }
     return 0;
 }
 
 /* 0, or -ENOMEM; *ret is only to be used if there are no complaints. */
 static int read_task(const JsonSpan *object, TaskNew **ret, Fields *complaints) {
+    if (object->type != JSON_OBJECT) {
+        fields_add(complaints, "", "must be an object with the fields " KNOWN_NAMES ", not %s",
+            json_type_name(object->type));
+        return 0;
+    }
     _cleanup_(task_new_freep) TaskNew *t = calloc(1, sizeof(TaskNew));
-
     if (!t)
         return -ENOMEM;
     t->id = id_new();
@@ -268,7 +262,7 @@ static int read_task(const JsonSpan *object, TaskNew **ret, Fields *complaints) 
 int envelope_parse(const char *text, size_t len, TaskNew **ret, Fields *complaints) {
     JsonSpan object;
 
-    int r = check_body(text, len, &object, "the fields " KNOWN_NAMES, complaints);
+    int r = check_body(text, len, &object, complaints);
     if (r != 0)
         return r;
     _cleanup_(task_new_freep) TaskNew *t = NULL;
@@ -290,18 +284,13 @@ void envelope_tasks_done(EnvelopeTasks *all) {
     *all = (EnvelopeTasks){};
 }
 
-static int read_element(const JsonSpan *element, EnvelopeTasks *all, Fields *complaints) {
+static int read_element(const JsonSpan *element, const char *at, EnvelopeTasks *all, Fields *complaints) {
     char prefix[32];
-    int r = 0;
 
-    (void) snprintf(prefix, sizeof(prefix), "tasks/%zu/", all->count);
+    (void) snprintf(prefix, sizeof(prefix), "%s%s%zu/", at, *at ? "/" : "", all->count);
     complaints->prefix = prefix;
     all->tasks[all->count] = NULL;
-    if (element->type != JSON_OBJECT)
-        fields_add(complaints, "", "must be an object with the fields " KNOWN_NAMES ", not %s",
-            json_type_name(element->type));
-    else
-        r = read_task(element, &all->tasks[all->count], complaints);
+    int r = read_task(element, &all->tasks[all->count], complaints);
     complaints->prefix = NULL;
     if (r >= 0 && all->tasks[all->count])
         all->bytes += strlen(all->tasks[all->count]->payload);
@@ -309,7 +298,8 @@ static int read_element(const JsonSpan *element, EnvelopeTasks *all, Fields *com
     return r;
 }
 
-static int read_elements(const JsonSpan *array, EnvelopeTasks *all, Fields *complaints) {
+/* at: the field that the array is; "" for the whole body. */
+static int read_elements(const JsonSpan *array, const char *at, EnvelopeTasks *all, Fields *complaints) {
     size_t position = 0;
     JsonSpan element;
     int r;
@@ -319,15 +309,15 @@ static int read_elements(const JsonSpan *array, EnvelopeTasks *all, Fields *comp
         return -ENOMEM;
     while ((r = json_next_element(array, &position, &element)) > 0) {
         if (all->count == ENVELOPE_TASKS_MAX) {
-            fields_add(complaints, "tasks", "must be at most %d tasks", ENVELOPE_TASKS_MAX);
+            fields_add(complaints, at, "must be at most %d tasks", ENVELOPE_TASKS_MAX);
             return 0;
         }
-        r = read_element(&element, all, complaints);
+        r = read_element(&element, at, all, complaints);
         if (r < 0 || complaints->count > FIELDS_MAX)
             return MIN(r, 0);
     }
     if (r == 0 && all->count == 0)
-        fields_add(complaints, "tasks", "must be at least one task");
+        fields_add(complaints, at, "must be at least one task");
     return r;
 }
 
@@ -381,15 +371,21 @@ static int find_tasks(const JsonSpan *object, JsonSpan *ret, bool *ret_skip, Fie
 }
 
 int envelope_parse_many(const char *text, size_t len, EnvelopeTasks *ret, Fields *complaints) {
-    JsonSpan object, array;
+    JsonSpan body, array;
 
     *ret = (EnvelopeTasks){};
-    int r = check_body(text, len, &object, "the field tasks", complaints);
+    int r = check_body(text, len, &body, complaints);
     if (r != 0)
         return r;
-    r = find_tasks(&object, &array, &ret->skip, complaints);
+    array = body;
+    if (body.type == JSON_OBJECT)
+        r = find_tasks(&body, &array, &ret->skip, complaints);
+    else if (body.type != JSON_ARRAY)
+        fields_add(complaints, "",
+            "must be an array of tasks, or an object with it as the field tasks, not %s",
+            json_type_name(body.type));
     if (r >= 0 && complaints->count == 0)
-        r = read_elements(&array, ret, complaints);
+        r = read_elements(&array, body.type == JSON_OBJECT ? "tasks" : "", ret, complaints);
     if (r < 0)
         return r;
     return complaints->count > 0 ? ENVELOPE_INVALID : 0;

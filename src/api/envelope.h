@@ -20,7 +20,7 @@ int envelope_parse(const char *text, size_t len, TaskNew **ret, Fields *complain
 
 #define ENVELOPE_TASKS_MAX 10000
 
-/* The same of {"tasks": [{…}, …]}, 1 to ENVELOPE_TASKS_MAX of them; ret becomes the caller's to free with
+/* The same of [{…}, …] or {"tasks": [{…}, …]}, 1 to ENVELOPE_TASKS_MAX of them; ret becomes the caller's to free with
  * envelope_tasks_done(), also after an error. */
 typedef struct EnvelopeTasks {
     TaskNew **tasks;

@@ -281,7 +281,7 @@ void events_get(Api *api, HttpRequest *request, _unused_ const char *capture) {
     Events *all = api->events;
     Reader read = { .all = all, .request = request };
 
-    query_read(&q, request, names);
+    query_read(&q, request, names, 0);
     query_queue(&q);
     query_task(&q, &read);
     if (query_refused(&q, request))

@@ -38,23 +38,45 @@ bool keyed_is(HttpRequest *r, const TaskNew *task) {
     return task->unique_key || http_header(r, "Idempotency-Key");
 }
 
+/* In place. A string as of RFC 9651, section 3.3.3, which the draft of Idempotency-Key asks for, is the same key as what is
+ * in it. False: it begins as one and is none. */
+static bool unquote(char *key) {
+    const char *from = key + 1;
+    char *to = key;
+
+    if (*key != '"')
+        return true;
+    for (; *from && *from != '"'; *to++ = *from++)
+        if (*from == '\\' && *++from != '"' && *from != '\\')
+            return false;
+    bool whole = streq(from, "\"");
+    *to = '\0';
+    return whole;
+}
+
+static bool is_key(const char *key) {
+    size_t n = 0;
+
+    while (key[n] >= ' ' && key[n] <= '~')
+        n++;
+    return n > 0 && n <= KEY_MAX && !key[n];
+}
+
 /* False: r is answered. k->key.key stays NULL without the header. */
 static bool read_key(HttpRequest *r, const char *body, size_t len, Keyed *k) {
     const char *key = http_header(r, "Idempotency-Key");
-    bool printable = true;
     Digest digest;
 
     if (!key)
         return true;
-    for (const char *p = key; *p; p++)
-        printable &= *p >= ' ' && *p <= '~';
-    if (!*key || strlen(key) > KEY_MAX || !printable) {
-        problem_answer_field(r, "Idempotency-Key", "must be 1 to %d printable ASCII characters", KEY_MAX);
-        return false;
-    }
     if (digest_of(body, len, &digest) < 0 || string_replace(&k->key_text, key) < 0 ||
         string_replace(&k->scope, http_client(r)) < 0) {
         problem_answer(r, PROBLEM_BUSY, "out of memory");
+        return false;
+    }
+    if (!unquote(k->key_text) || !is_key(k->key_text)) {
+        problem_answer_field(r, "Idempotency-Key",
+            "must be 1 to %d printable ASCII characters, bare or as one quoted string", KEY_MAX);
         return false;
     }
     k->key = (TaskKey){ .scope = k->scope, .key = k->key_text, .request = digest_hex(&digest, k->request) };

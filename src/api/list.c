@@ -192,7 +192,7 @@ void list_get(Api *api, HttpRequest *r, _unused_ const char *capture) {
 
     if (!l)
         return problem_answer(r, PROBLEM_BUSY, "out of memory");
-    query_read(&l->query, r, names);
+    query_read(&l->query, r, names, 1U << QUERY_STATUS);
     const TaskPage page = read_page(l);
     if (query_refused(&l->query, r))
         return;

@@ -22,29 +22,45 @@ static void complain_unknown(Query *q, const char *name) {
     buf_done(&known);
 }
 
-static bool on_parameter(void *userdata, const char *name, const char *value) {
-    Query *q = userdata;
+/* name and value are decoded. */
+static int add(Query *q, const char *name, const char *value) {
     size_t i = 0;
 
-    if (!*name && !value)
-        return true; /* "?a=1&" */
     while (q->names[i] && !streq(q->names[i], name))
         i++;
     if (!q->names[i])
         complain_unknown(q, name);
-    else if (q->values[i])
+    else if (q->values[i] && !(q->lists & 1U << i))
         fields_add(&q->complaints, name, "is given twice");
-    else if (!(q->values[i] = strdup(value ? value : "")))
-        q->complaints.failed = true;
-    else if (!percent_decode(q->values[i])) {
-        free(TAKE_PTR(q->values[i]));
-        fields_add(&q->complaints, name, "is not percent-encoded UTF-8");
+    else {
+        char *known = q->values[i], *all = NULL;
+        int r = string_printf(&all, "%s%s%s", known ? known : "", known ? "," : "", value);
+        if (r < 0)
+            return r;
+        free(known);
+        q->values[i] = all;
     }
+    return 0;
+}
+
+static bool on_parameter(void *userdata, const char *encoded_name, const char *encoded_value) {
+    Query *q = userdata;
+
+    if (!*encoded_name && !encoded_value)
+        return true; /* "?a=1&" */
+    _cleanup_(freep) char *name = strdup(encoded_name);
+    _cleanup_(freep) char *value = strdup(encoded_value ? encoded_value : "");
+    if (!name || !value)
+        q->complaints.failed = true;
+    else if (!percent_decode(name) || !percent_decode(value))
+        fields_add(&q->complaints, name, "is not percent-encoded UTF-8");
+    else if (add(q, name, value) < 0)
+        q->complaints.failed = true;
     return !q->complaints.failed;
 }
 
-void query_read(Query *q, const HttpRequest *r, const char *const names[]) {
-    *q = (Query){ .names = names };
+void query_read(Query *q, const HttpRequest *r, const char *const names[], unsigned lists) {
+    *q = (Query){ .names = names, .lists = lists };
     http_query(r, on_parameter, q);
 }
 

@@ -38,7 +38,7 @@ void read_get(Api *api, HttpRequest *r, const char *capture) {
     _cleanup_(query_done) Query q = {};
     Id id;
 
-    query_read(&q, r, names);
+    query_read(&q, r, names, 0);
     uint64_t seconds = query_number(&q, 0, 0, WAIT_MAX, 0);
     if (query_refused(&q, r) || !answer_id(r, capture, &id))
         return;

@@ -141,6 +141,16 @@ static bool is_json(const char *type) {
     return *type == '\0' || *type == ';';
 }
 
+/* Is there a row for this very path? Then it is none for {…} of another. */
+static bool is_literal(const char *path) {
+    char capture[ROUTE_SEGMENT_SIZE];
+
+    for (const Route *route = routes; route->method; route++)
+        if (route_match(route->path, path, capture) && !*capture)
+            return true;
+    return false;
+}
+
 static void add_method(char *allow, size_t size, const char *method) {
     size_t n = strlen(allow);
 
@@ -188,7 +198,7 @@ static bool no_parameters(HttpRequest *r) {
     static const char *const none[] = { NULL };
     _cleanup_(query_done) Query q = {};
 
-    query_read(&q, r, none);
+    query_read(&q, r, none, 0);
     return !query_refused(&q, r);
 }
 
@@ -215,12 +225,13 @@ void route_begin(HttpRequest *r, void *userdata) {
     const Api *api = userdata;
     const char *host = http_host(r), *method = http_method(r);
     char capture[ROUTE_SEGMENT_SIZE], allow[64] = "";
+    bool literal = is_literal(http_path(r));
 
     if (!http_is_local(r) && !hosts_allow(api->config.allowed_hosts, host))
         return problem_answer(
             r, PROBLEM_WRONG_HOST, "\"%s\" is not among the hosts it answers for", FIELDS_QUOTE(host));
     for (const Route *route = routes; route->method; route++) {
-        if (!route_match(route->path, http_path(r), capture))
+        if (!route_match(route->path, http_path(r), capture) || (literal && *capture))
             continue;
         bool get = streq(route->method, "GET");
         if (streq(route->method, method) || (get && streq(method, "HEAD")))

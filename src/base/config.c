@@ -277,14 +277,15 @@ static int load_file(Config *c, const char *path, bool client) {
 
 /* ---- the command line ---- */
 
-enum { OPTIONS_MAX = ELEMENTS(keys) + 1 + 24 };
+enum { OPTIONS_MAX = ELEMENTS(keys) + 2 + 24 };
 
-/* The options a verb takes: --config, the keys of its section, its own. Key i has value i + 1, own option i
- * comes behind all keys. */
+/* The options a verb takes: --help (value 0), --config (1), the keys of its section (from 2 on), and its own, which come
+ * behind all keys. */
 static void options_collect(
     const char *section, const Option *own, struct option ret[static OPTIONS_MAX + 1]) {
     size_t n = 0;
 
+    ret[n++] = (struct option){ "help", no_argument, NULL, 0 };
     if (section)
         ret[n++] = (struct option){ "config", required_argument, NULL, 1 };
     for (size_t i = 0; i < ELEMENTS(keys); i++)
@@ -294,6 +295,18 @@ static void options_collect(
         ret[n++] = (struct option){ own[i].name, own[i].argument ? required_argument : no_argument, NULL,
             (int) (ELEMENTS(keys) + 2 + i) };
     ret[n] = (struct option){};
+}
+
+bool config_wants_help(const char *section, const Option *options, int argc, char *argv[]) {
+    struct option all[OPTIONS_MAX + 1];
+    int c;
+
+    options_collect(section, options, all);
+    optind = 0;
+    opterr = 0;
+    while ((c = getopt_long(argc, argv, ":", all, NULL)) > 0)
+        ;
+    return c == 0;
 }
 
 static int options_parse(const char *section, const Option *own, const char *file[static 1],

@@ -66,6 +66,10 @@ int config_variables_path(const Config *c, const char *instance, char **ret);
 /* Why a variable of these files does nothing for a worker; NULL: it may do something, or be meant for somebody else. */
 const char *config_variable_useless(const char *name);
 
+/* Is --help among the options of this command line, as config_load_with() would read it? Not as the argument of another
+ * one, nor behind "--". */
+bool config_wants_help(const char *section, const Option *options, int argc, char *argv[]);
+
 /* The options of a section, one line each, for --help. */
 void config_print_options(const char *section);
 void config_print_option(const char *name, const char *argument, const char *help);

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #define SECONDS_PER_DAY INT64_C(86400)
+#define MINUTES_PER_DAY 1440U
 #define USEC_PER_DAY    (UINT64_C(86400) * USEC_PER_SEC)
 
 #define DIGITS "0123456789"
@@ -81,10 +82,17 @@ static unsigned days_in_month(unsigned year, unsigned month) {
     return month == 2 && leap ? 29 : days[month - 1];
 }
 
+/* In the last minute of a day of UTC, which alone may have a leap second (RFC 3339, section 5.7). */
+static bool ends_day(const Civil *c) {
+    unsigned minute = c->hour * 60 + c->minute, offset = c->offset_hour * 60 + c->offset_minute;
+
+    return (minute + MINUTES_PER_DAY + (c->west ? offset : -offset)) % MINUTES_PER_DAY == MINUTES_PER_DAY - 1;
+}
+
 static bool exists(const Civil *c) {
     return c->month >= 1 && c->month <= 12 && c->day >= 1 && c->day <= days_in_month(c->year, c->month) &&
            c->hour <= 23 && c->minute <= 59 && c->second <= 60 && c->offset_hour <= 23 &&
-           c->offset_minute <= 59;
+           c->offset_minute <= 59 && (c->second < 60 || ends_day(c));
 }
 
 /* Days since 1970-01-01, negative before. The year is counted from March, so a leap day ends it. */

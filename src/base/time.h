@@ -8,7 +8,7 @@
 
 /*
  * RFC 3339 date-time: any offset up to 23:59, any number of fraction digits (cut to microseconds), 't' or a
- * blank for 'T', 'z' for 'Z'; a leap second (:60) reads as the first second of the next minute. Without an
+ * blank for 'T', 'z' for 'Z'; a leap second (:60 at 23:59 of UTC) reads as the first of the next day. Without an
  * offset it means UTC, and the seconds may be missing. Years 1970 to 9999, as UTC. -EINVAL not such a text,
  * -ERANGE another year, or a day or hour that no calendar has (24:00 is none).
  */

@@ -5,6 +5,10 @@
 
 #include "base/config.h"
 
+bool verb_is_help(const Verb *verb, int argc, char *argv[]) {
+    return config_wants_help(verb->section, verb->options, argc, argv);
+}
+
 void verb_print_help(const Verb *verb) {
     printf("pgmill %s %s\n\n%s.\n", verb->name, verb->arguments, verb->summary);
     if (verb->help && *verb->help)

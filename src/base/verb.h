@@ -3,6 +3,7 @@
 /*
  * A verb of the executable: what a role exports and main joins in a table.
  */
+#include <stdbool.h>
 #include <stddef.h>
 
 /* An option of one verb alone; those that many share are in config.c's table. */
@@ -21,6 +22,9 @@ typedef struct Verb {
     const char *section;                /* "API", "Worker", "": which shared options it takes */
     const Option *options;              /* its own; NULL: none */
 } Verb;
+
+/* Is it `pgmill VERB --help`? Arguments as of run(). */
+bool verb_is_help(const Verb *verb, int argc, char *argv[]);
 
 /* What `pgmill VERB --help` prints. */
 void verb_print_help(const Verb *verb);

@@ -135,6 +135,24 @@ def test_what_a_unique_key_may_be(api: Client, key: object) -> None:
     assert api.post(TASK | {"unique_key": key}, expect=422).fields == ["unique_key"]
 
 
+@pytest.mark.parametrize("bare, quoted", [("k", '"k"'), ("order 7", '"order 7"'), ('a"b\\c', '"a\\"b\\\\c"')])
+def test_a_quoted_key_is_the_same_as_the_bare_one(api: Client, bare: str, quoted: str) -> None:
+    """The draft's form, a string as of RFC 9651."""
+    first = api.post(TASK, Idempotency_Key=quoted)
+    assert api.post(TASK, 200, Idempotency_Key=bare).json["id"] == first.json["id"]
+    assert api.post(TASK, 200, Idempotency_Key=quoted).json["id"] == first.json["id"]
+
+
+@pytest.mark.parametrize("key", ['"', '""', '"k', '"k"x', '"k";a=1', '"\\k"', '"k\\"', '"' + "k" * 256 + '"'])
+def test_what_begins_as_a_quoted_key_must_be_one(api: Client, key: str) -> None:
+    assert api.post(TASK, 422, Idempotency_Key=key).fields == ["Idempotency-Key"]
+
+
+def test_the_longest_key_may_be_quoted_too(api: Client) -> None:
+    api.post(TASK, Idempotency_Key='"' + "k" * 255 + '"')
+    api.post(TASK, 200, Idempotency_Key="k" * 255)
+
+
 # ---- bulk ----
 
 
@@ -201,3 +219,13 @@ def test_a_bulk_can_leave_out_what_is_there(api: Client) -> None:
     assert len(api.get("/api/tasks/").json["tasks"]) == 4
     assert skipping(api, ["c"], 422, on_conflict="ignore").fields == ["on_conflict"]
     assert skipping(api, ["a"], 409, on_conflict="fail").fields == ["tasks/0/unique_key"]
+
+
+def test_a_bulk_may_be_the_array_alone(api: Client, db: psycopg.Connection) -> None:
+    ids = api.send("POST", "/api/tasks/bulk", [TASK, TASK | {"queue": "q"}], 201).json["ids"]
+    assert [api.get(f"/api/tasks/{id}").json["queue"] for id in ids] == ["default", "q"]
+    wrong = [TASK | {"priority": "x"}, 7, {"nam": "t"}]
+    assert api.send("POST", "/api/tasks/bulk", wrong, 422).fields == ["0/priority", "1", "2/nam", "2/name"]
+    assert api.send("POST", "/api/tasks/bulk", [], 422).fields == [""]
+    assert api.send("POST", "/api/tasks/bulk", "7", 422).fields == [""]
+    assert count(db) == 2

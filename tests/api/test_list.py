@@ -105,3 +105,17 @@ def test_the_log_of_a_task_that_wrote_nothing_is_empty(api: Client) -> None:
     answer = api.get(f"/api/tasks/{api.post(TASK).json['id']}/log")
     assert answer.body == b"" and answer.headers["Content-Type"].startswith("text/plain")
     api.get("/api/tasks/01900000-0000-7000-8000-000000000000/log", 404)
+
+
+def test_a_parameter_may_be_spelt_in_any_encoding_and_a_list_in_pieces(api: Client) -> None:
+    ids = {status: api.post(TASK).json["id"] for status in ("PAUSED", "CANCELLED", "AVAILABLE")}
+    api.patch(f"/api/tasks/{ids['PAUSED']}/pause")
+    api.patch(f"/api/tasks/{ids['CANCELLED']}/cancel")
+    for query in ("status=PAUSED,CANCELLED", "status=PAUSED&status=CANCELLED", "st%61tus=PAUSED%2CCANCELLED",
+                  "%73%74atus=paused&limit=1&status=cancelled"):
+        found = [task["id"] for page in pages(api, query) for task in page]
+        assert found == [ids["CANCELLED"], ids["PAUSED"]], query
+    assert api.get("/api/tasks/?queue=a&queue=b", 422).fields == ["queue"]
+    assert api.get("/api/tasks/?%6cimit=1&limit=2", 422).fields == ["limit"]
+    assert api.get("/api/tasks/?lim%zzit=1", 422).json["detail"].endswith("is not percent-encoded UTF-8")
+    assert api.get("/api/tasks/?status=PAUSED&status=NONE", 422).fields == ["status"]

@@ -251,3 +251,30 @@ def test_pause_and_resume_say_what_cannot_be(api: Client, db: psycopg.Connection
     assert api.patch(f"/api/tasks/{id}/pause", expect=202).json["status"] == "RUNNING"  # its worker has not yet said so
     db.execute("UPDATE pgmill.tasks SET state = 'completed' WHERE id = %s", [id])
     assert "COMPLETED" in api.patch(f"/api/tasks/{id}/resume", expect=409).json["detail"]
+
+
+# ---- what clients send ----
+
+
+FIELDS = ("payload", "queue", "priority", "scheduled_at", "max_attempts", "timeout", "tags", "unique_key")
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_null_is_the_same_as_leaving_a_field_out(api: Client, field: str) -> None:
+    plain, given = api.post(TASK).json, api.post(TASK | {field: None}).json
+    assert all(plain[name] == given[name] for name in FIELDS)
+    ids = api.send("POST", "/api/tasks/bulk", {"tasks": [TASK | {field: None}]}, 201).json["ids"]
+    assert all(api.get(f"/api/tasks/{ids[0]}").json[name] == plain[name] for name in FIELDS)
+
+
+def test_a_name_must_be_there_and_a_field_once_even_if_null(api: Client) -> None:
+    assert "is missing" in api.post({"name": None}, expect=422).json["detail"]
+    assert api.post('{"name": "t", "queue": null, "queue": "q"}', expect=422).fields == ["queue"]
+
+
+def test_a_path_with_a_row_of_its_own_is_no_id(api: Client) -> None:
+    for method in ("GET", "HEAD", "PATCH"):
+        answer = api.send(method, "/api/tasks/bulk", expect=405)
+        assert answer.headers["Allow"] == "POST, OPTIONS"
+    assert api.send("OPTIONS", "/api/tasks/b%75lk/", expect=204).headers["Allow"] == "POST, OPTIONS"
+    assert api.get("/api/tasks/bulk/log", 422).fields == ["id"]

@@ -73,6 +73,18 @@ def test_every_verb_has_help(pgmill: str, verb: str) -> None:
     assert ended.returncode == 0 and f"pgmill {verb}" in ended.stdout and "--config=FILE" in ended.stdout
 
 
+def test_help_is_an_option_and_no_argument(pgmill: str, database: str, mill: Mill) -> None:
+    """As getopt_long(3) has it."""
+    id = run(pgmill, database, "submit", "t", "--unique-key", "--help").stdout.strip()
+    assert json.loads(run(pgmill, database, "show", id).stdout)["unique_key"] == "--help"
+    for arguments in (["submit", "--", "--help"], ["show", "--", "--help"], ["cancel", "--", "--help"]):
+        ended = run(pgmill, database, *arguments)
+        assert ended.returncode in (64, 65) and "--help" in ended.stderr and not ended.stdout
+    for arguments in (["t", "--help"], ["--queue", "q", "--help", "t"], ["--help", "--", "t"], ["--nonsense", "--help"]):
+        ended = run(pgmill, database, "submit", *arguments)
+        assert ended.returncode == 0 and "pgmill submit" in ended.stdout
+
+
 def test_tasks_are_steered(pgmill: str, database: str, mill: Mill) -> None:
     one, two = (str(mill.submit("t")) for _ in range(2))
 

@@ -268,3 +268,11 @@ def test_a_sleeper_knows_when_the_next_task_is_due(mill: Mill) -> None:
 def test_values_the_api_would_refuse_are_refused(mill: Mill, argument: str, value: str) -> None:
     with pytest.raises(psycopg.errors.CheckViolation):
         mill.db.execute(f"SELECT pgmill.submit('t', {argument} => %s)", [value])
+
+
+@pytest.mark.parametrize("tags", [["x" * 101], ["a", ""], ["ä" * 51], ["a"] * 21, ["a", None], [["a"], ["b"]]])
+def test_tags_are_bounded_as_those_of_the_api(mill: Mill, tags: list[str | None]) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation, match="pgmill.tags?"):
+        mill.submit("t", tags=tags)
+    longest = [f"{n:02}" + "ä" * 49 for n in range(20)]
+    assert mill.task(mill.submit("t", tags=longest)).tags == longest

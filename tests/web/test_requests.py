@@ -105,6 +105,8 @@ class Source(Maker):
         if isinstance(answer, dict) and "payload" in answer:
             self.known["tasks"] = self.known["tasks"][-50:] + [answer["id"]]
             self.known["queues"] = self.known["queues"][-20:] + [answer["queue"]]
+        elif isinstance(answer, dict) and "max_running" in answer:  # one that is empty, and can be deleted
+            self.known["queues"] = self.known["queues"][-20:] + [answer["name"]]
 
     def any(self) -> Request:
         request = self.good(self.random.choice(self.operations))
@@ -125,7 +127,7 @@ class Source(Maker):
                     name in ("queue", "name") and bad.isdigit():
                 return
             request.query.append((name, bad))
-            if self.chance(0.2):
+            if parameter["schema"].get("type") != "array" and self.chance(0.2):
                 request.query[-1] = (name, text(self.value(parameter["schema"]), parameter["schema"]))
                 request.query.append(request.query[-1])  # twice
         else:
