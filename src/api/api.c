@@ -12,6 +12,7 @@
 #include "api/events.h"
 #include "api/metrics.h"
 #include "api/poke.h"
+#include "api/problem.h"
 #include "api/read.h"
 #include "api/route.h"
 #include "api/settings.h"
@@ -259,6 +260,7 @@ static int make_server(Api *api) {
         .headers = headers,
         .refuse = route_refuse,
         .turned = on_turned,
+        .late = problem_write_timeout,
         .drained = on_drained,
         .crowded = on_crowded,
     };

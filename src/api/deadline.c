@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "api/deadline.h"
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "base/time.h"
@@ -9,6 +11,7 @@
 #define SCAN_USEC (250 * USEC_PER_MSEC)
 
 static const uint64_t limits[_DEADLINE_PART_MAX] = {
+    [DEADLINE_OPEN] = 5 * USEC_PER_SEC,
     [DEADLINE_HEADER] = 5 * USEC_PER_SEC,
     [DEADLINE_BODY] = 15 * USEC_PER_SEC,
     [DEADLINE_WORK] = UINT64_MAX,
@@ -16,6 +19,7 @@ static const uint64_t limits[_DEADLINE_PART_MAX] = {
     [DEADLINE_IDLE] = 60 * USEC_PER_SEC,
 };
 
+#define BEGINNING  (1U << DEADLINE_OPEN | 1U << DEADLINE_HEADER)
 #define HASTE_USEC (250 * USEC_PER_MSEC) /* a header should not take longer, in need */
 #define GRACE_USEC USEC_PER_SEC          /* nor any other part */
 
@@ -38,8 +42,18 @@ static void make_haste(Deadlines *all) {
     if (deadlines_open(all) < all->most)
         return;
     while (deadlines_open(all) > all->room / 2)
-        if (!deadlines_yield(all, 1U << DEADLINE_HEADER | 1U << DEADLINE_BODY))
+        if (!deadlines_yield(all, BEGINNING | 1U << DEADLINE_BODY))
             return;
+}
+
+/* What the kernel has for a client changes as the client takes it, and as it is filled up because the client did. */
+static void look_at_reply(Deadline *d) {
+    int held, before = d->held;
+
+    if (ioctl(d->fd, SIOCOUTQ, &held) < 0)
+        return;
+    d->held = held;
+    deadline_moved(d, (uint64_t) (held > before ? held - before : before - held));
 }
 
 /* A few thousand comparisons four times a second; a heap would be faster and longer. */
@@ -48,10 +62,16 @@ static int on_timer(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *u
     uint64_t now = time_now_boottime();
     bool scarce = all->count >= all->room / 2;
 
-    for (Deadline *d = all->first; d; d = d->next) {
-        uint64_t limit = limits[scarce && d->part == DEADLINE_IDLE ? DEADLINE_HEADER : d->part];
-        bool new_here = now - d->since < 2 * SCAN_USEC; /* it is asked once or twice */
-        if (now - d->since >= limit || (d->part == DEADLINE_IDLE && new_here && has_said_all(d)))
+    for (Deadline *d = all->first, *next; d; d = next) {
+        next = d->next;
+        if (d->part == DEADLINE_REPLY)
+            look_at_reply(d); /* which may put it first */
+        uint64_t limit = limits[scarce && d->part == DEADLINE_IDLE ? DEADLINE_OPEN : d->part];
+        uint64_t took = now > d->since ? now - d->since : 0;
+        bool new_here = took < 2 * SCAN_USEC; /* it is asked once or twice */
+        if (took >= limit && !d->cut)
+            all->late(d);
+        if (took >= limit || (d->part == DEADLINE_IDLE && new_here && has_said_all(d)))
             cut(d);
     }
     make_haste(all);
@@ -59,8 +79,9 @@ static int on_timer(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *u
     return all->first ? timer_start(all->timer, SCAN_USEC) : 0;
 }
 
-int deadlines_init(Deadlines *all, sd_event *event, size_t most, size_t reserve) {
-    *all = (Deadlines){ .event = sd_event_ref(event), .most = most, .room = most - reserve };
+int deadlines_init(
+    Deadlines *all, sd_event *event, void (*late)(const Deadline *d), size_t most, size_t reserve) {
+    *all = (Deadlines){ .late = late, .event = sd_event_ref(event), .most = most, .room = most - reserve };
     return timer_new(&all->timer, event, SCAN_USEC / 4, on_timer, all);
 }
 
@@ -84,7 +105,7 @@ static void take_out(Deadline *d) {
 }
 
 void deadline_begin(Deadlines *all, Deadline *d, int fd) {
-    *d = (Deadline){ .all = all, .part = DEADLINE_HEADER, .since = time_now_boottime(), .fd = fd };
+    *d = (Deadline){ .all = all, .part = DEADLINE_OPEN, .since = time_now_boottime(), .fd = fd };
     if (!all->first)
         (void) timer_start(
             all->timer, SCAN_USEC); /* off while there is no connection: an idle service does not wake up */
@@ -95,8 +116,16 @@ void deadline_begin(Deadlines *all, Deadline *d, int fd) {
 void deadline_next(Deadline *d, DeadlinePart part) {
     d->part = part;
     d->since = time_now_boottime();
+    d->bytes = 0;
     take_out(d);
     put_first(d);
+}
+
+/* As fast as it must be since the last time that it was: the time begins anew. Bytes beyond that are no credit. */
+void deadline_moved(Deadline *d, uint64_t bytes) {
+    d->bytes += bytes;
+    if (d->bytes * USEC_PER_SEC >= (time_now_boottime() - d->since) * DEADLINE_RATE)
+        deadline_next(d, d->part);
 }
 
 void deadline_end(Deadline *d) {
@@ -109,7 +138,7 @@ bool deadlines_yield(Deadlines *all, unsigned parts) {
     uint64_t now = time_now_boottime();
 
     for (Deadline *d = all->last; d && now - d->since >= HASTE_USEC; d = d->previous) {
-        uint64_t least = d->part == DEADLINE_HEADER ? HASTE_USEC : GRACE_USEC;
+        uint64_t least = BEGINNING & 1U << d->part ? HASTE_USEC : GRACE_USEC;
         if (!d->cut && (parts & 1U << d->part) && now - d->since >= least) {
             cut(d);
             return true;
@@ -119,8 +148,7 @@ bool deadlines_yield(Deadlines *all, unsigned parts) {
 }
 
 bool deadlines_make_room(Deadlines *all) {
-    const unsigned parts =
-        1U << DEADLINE_HEADER | 1U << DEADLINE_BODY | 1U << DEADLINE_REPLY | 1U << DEADLINE_IDLE;
+    const unsigned parts = BEGINNING | 1U << DEADLINE_BODY | 1U << DEADLINE_REPLY | 1U << DEADLINE_IDLE;
 
     while (deadlines_open(all) > all->room)
         if (!deadlines_yield(all, parts))

@@ -81,6 +81,7 @@ static bool receive(HttpRequest *r, const char *data, size_t n) {
     HttpServer *s = r->listener->server;
     size_t before = r->body.size;
 
+    deadline_moved(&r->guest->deadline, n);
     if (r->discarding)
         return true;
     if (n > r->body_max - r->body.len) {
@@ -90,6 +91,7 @@ static bool receive(HttpRequest *r, const char *data, size_t n) {
     }
     if (s->body_bytes + n > MAX((size_t) BODIES_MAX, 4 * s->limits.body_max)) {
         body_drop(r);
+        (void) deadlines_yield(&s->deadlines, 1U << DEADLINE_BODY); /* there is room for the next one */
         s->events->refuse(r, MHD_HTTP_SERVICE_UNAVAILABLE, s->userdata);
         return true;
     }

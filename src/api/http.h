@@ -29,6 +29,8 @@ typedef struct HttpEvents {
     void (*refuse)(HttpRequest *r, unsigned status, void *userdata);
     /* Requests were read off the wire; what was collected from them may go on its way now. */
     void (*turned)(void *userdata);
+    /* Appends what a client is told, as application/problem+json with 408, whose request began and took too long. */
+    void (*late)(Buf *body);
     /* Connections are refused: address has all that one address may have; NULL: all are taken. */
     void (*crowded)(const char *address, void *userdata);
     /* After http_server_drain(): no request is under way, and none came for a tenth of a second. */

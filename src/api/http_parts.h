@@ -21,7 +21,8 @@ typedef struct Listener {
 
 /* What stands for a connection. */
 typedef struct Connection {
-    Deadline deadline;
+    Deadline deadline; /* first: whose it is */
+    HttpServer *server;
     AdmissionAddress *address;
     bool crowded;
 } Connection;

@@ -84,12 +84,43 @@ static Connection *connection_new(Listener *l, struct MHD_Connection *connection
         free(c);
         return NULL;
     }
+    c->server = s;
     deadline_begin(&s->deadlines, &c->deadline, fd);
     if (!deadlines_make_room(&s->deadlines)) {
         c->crowded = true;
         s->events->crowded(NULL, s->userdata);
     }
     return c;
+}
+
+/* Its first line is there. */
+static void *on_line(
+    _unused_ void *userdata, _unused_ const char *target, struct MHD_Connection *connection) {
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    Connection *c = info ? info->socket_context : NULL;
+
+    if (c)
+        deadline_next(&c->deadline, DEADLINE_HEADER);
+    return NULL; /* the request's state, which http_on_access() makes */
+}
+
+/* By hand, since libmicrohttpd takes no answer before the request is whole; it has written nothing since the last one.
+ * A client that has sent nothing is told nothing, as it would take that for the answer to its next request. */
+static void on_late(const Deadline *d) {
+    const Connection *c = (const Connection *) d;
+    _cleanup_(buf_done) Buf body = {}, text = {};
+
+    if (d->part != DEADLINE_HEADER && d->part != DEADLINE_BODY)
+        return;
+    c->server->events->late(&body);
+    buf_puts(&text, "HTTP/1.1 408 Request Timeout\r\nContent-Type: application/problem+json\r\n");
+    for (const HttpHeader *h = c->server->events->headers; h && h->name; h++)
+        buf_printf(&text, "%s: %s\r\n", h->name, h->value);
+    buf_printf(&text, "Content-Length: %zu\r\nConnection: close\r\n\r\n", body.len);
+    buf_add(&text, body.data, body.len);
+    if (buf_error(&body) >= 0 && buf_error(&text) >= 0)
+        (void) send(d->fd, text.data, text.len, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 static void on_connection(void *userdata, struct MHD_Connection *connection, void **context,
@@ -153,7 +184,7 @@ int http_server_new(
     s->admission.address_max = limits.address_connections_max;
     s->userdata = userdata;
     size_t reserve = MIN(limits.connections_max / 20, (size_t) 100); /* for those who only ask how we are */
-    int r = deadlines_init(&s->deadlines, event, limits.connections_max, reserve);
+    int r = deadlines_init(&s->deadlines, event, on_late, limits.connections_max, reserve);
     if (r < 0)
         return r;
     *ret = TAKE_PTR(s);
@@ -193,7 +224,8 @@ static struct MHD_Daemon *daemon_start(Listener *l) {
         MHD_OPTION_LISTEN_SOCKET, l->fd, MHD_OPTION_CONNECTION_LIMIT, most,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) CONNECTION_MEMORY, MHD_OPTION_NOTIFY_CONNECTION,
         on_connection, l, MHD_OPTION_NOTIFY_COMPLETED, http_on_completed, NULL, MHD_OPTION_UNESCAPE_CALLBACK,
-        on_unescape, NULL, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+        on_unescape, NULL, MHD_OPTION_URI_LOG_CALLBACK, on_line, NULL, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_END);
 }
 
 int http_server_listen(HttpServer *s, int fd, bool local) {

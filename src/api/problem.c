@@ -28,6 +28,10 @@ static const struct {
         "It was never submitted here, or it has been deleted since." },
     [PROBLEM_METHOD] = { 405, "method-not-allowed", "This path has other methods",
         "The header Allow lists them." },
+    [PROBLEM_TIMEOUT] = { 408, "request-timeout", "The request came too slowly",
+        "A header has 5 seconds. A body has 15, and as long as it takes while 8 KiB of it come a second. "
+        "Nothing "
+        "was done: send it again." },
     [PROBLEM_TASK_ENDED] = { 409, "task-ended", "The task has ended",
         "COMPLETED is final. CANCELLED and FAILED tasks can be tried again with PATCH …/retry." },
     [PROBLEM_TASK_RUNNING] = { 409, "task-running", "The task is running",
@@ -90,28 +94,38 @@ static void answer_event_source(HttpRequest *r, const Buf *problem) {
     http_answer(r, 200, "text/event-stream", NULL, &stream);
 }
 
-static void answer(
-    HttpRequest *r, Problem kind, const char *detail, const Fields *fields, HttpHeader header) {
-    HttpHeader headers[] = { header, {}, {} };
+/* The document; its memory is body's. */
+static void write_document(Problem kind, const char *detail, const Fields *fields, Buf *body) {
     cJSON *problem = cJSON_CreateObject();
-    char type[64];
-    Buf body = {};
+    char type[64], *text = NULL;
 
-    if (kinds[kind].status == 503)
-        headers[header.name ? 1 : 0] = (HttpHeader){ "Retry-After", "1" };
     (void) snprintf(type, sizeof(type), PAGE "#%s", kinds[kind].slug);
     if (cJSON_AddStringToObject(problem, "type", type) &&
         cJSON_AddStringToObject(problem, "title", kinds[kind].title) &&
         cJSON_AddNumberToObject(problem, "status", kinds[kind].status) &&
         cJSON_AddStringToObject(problem, "detail", detail) &&
         (!fields || !fields->list || cJSON_AddItemReferenceToObject(problem, "errors", fields->list)))
-        body.data = cJSON_PrintUnformatted(problem);
-    if (body.data) {
-        body.len = body.size = strlen(body.data);
-        buf_putc(&body, '\n');
-    } else
-        body.failed = true;
+        text = cJSON_PrintUnformatted(problem);
+    if (text)
+        buf_printf(body, "%s\n", text);
+    else
+        body->failed = true;
+    free(text);
     cJSON_Delete(problem);
+}
+
+void problem_write_timeout(Buf *body) {
+    write_document(PROBLEM_TIMEOUT, "It was not whole in time", NULL, body);
+}
+
+static void answer(
+    HttpRequest *r, Problem kind, const char *detail, const Fields *fields, HttpHeader header) {
+    HttpHeader headers[] = { header, {}, {} };
+    Buf body = {};
+
+    if (kinds[kind].status == 503)
+        headers[header.name ? 1 : 0] = (HttpHeader){ "Retry-After", "1" };
+    write_document(kind, detail, fields, &body);
     if (kinds[kind].status == 503 && body.data && is_event_source(r)) {
         answer_event_source(r, &body);
         return buf_done(&body);

@@ -15,6 +15,7 @@ typedef enum Problem {
     PROBLEM_NO_SUCH_RESOURCE, /* 404 */
     PROBLEM_NO_SUCH_TASK,     /* 404 */
     PROBLEM_METHOD,           /* 405 */
+    PROBLEM_TIMEOUT,          /* 408 */
     PROBLEM_TASK_ENDED,       /* 409 */
     PROBLEM_TASK_RUNNING,     /* 409 */
     PROBLEM_UNIQUE_KEY,       /* 409 */
@@ -56,6 +57,9 @@ void problem_answer_fields(HttpRequest *r, Problem kind, const Fields *fields);
 
 /* For a single one. */
 void problem_answer_field(HttpRequest *r, const char *field, const char *format, ...) _printf_(3, 4);
+
+/* Appends the document alone, for HttpEvents.late. */
+void problem_write_timeout(Buf *body);
 
 /* Answers r with the page that describes all kinds. */
 void problem_answer_page(HttpRequest *r);

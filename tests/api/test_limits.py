@@ -260,3 +260,82 @@ def test_a_fresh_client_does_not_wait_for_slow_ones(start_api: Callable, dial: C
         assert status(dial(api, POST)) == 201
         took.append(time.monotonic() - started)
     assert sorted(took)[197] < 1
+
+
+# ---- slow clients that mean well, and those that do not ----
+
+
+def whole(connection: socket.socket, patience: float = 60) -> bytes:
+    """All that comes until it is closed."""
+    connection.settimeout(patience)
+    with contextlib.suppress(ConnectionError):
+        return connection.makefile("rb").read()
+    return b""
+
+
+@pytest.mark.parametrize("begun, status", [(b"", None), (PROBE[:8], None), (PROBE[:-2], 408), (PROBE + PROBE[:-2], 408)])
+def test_a_header_that_does_not_come_is_408(
+        start_api: Callable, dial: Callable, begun: bytes, status: int | None) -> None:
+    """A client that has sent no line yet would take that for the answer to its first request."""
+    answers = re.findall(rb"HTTP/1.1 (\d+)", whole(dial(start_api(), begun)))
+    assert answers[begun.count(PROBE):] == ([] if status is None else [str(status).encode()])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("rate", [0, 1, 2000])
+def test_a_body_that_does_not_go_on_is_408(start_api: Callable, dial: Callable, rate: int) -> None:
+    """It stands still, dribbles, or is slower than the least rate, after a good beginning each time."""
+    api = start_api()
+    body = b'{"name": "t", "payload": "' + b"x" * 200_000 + b'"}'
+    connection = dial(api, POST[:-13].replace(b": 13", b": %d" % len(body)) + body[:100_000])
+    connection.settimeout(0.25)
+    answer, at = b"", 100_000
+    with contextlib.suppress(ConnectionError):
+        while b"\r\n\r\n" not in answer or not answer.endswith(b"\n"):
+            connection.sendall(body[at:at + rate // 4 + (rate == 1)])
+            at += rate // 4 + (rate == 1)
+            with contextlib.suppress(TimeoutError):
+                received = connection.recv(4096)
+                assert received
+                answer += received
+    head, _, problem = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408") and b"application/problem+json" in head and b"no-store" in head
+    assert json.loads(problem)["type"] == "/docs/problems#request-timeout" and at < len(body)
+    assert api.client().post(TASK).status == 201
+
+
+@pytest.mark.long
+def test_a_slow_line_may_send_as_long_as_it_goes_on(start_api: Callable, dial: Callable) -> None:
+    """A MiB at 40 kB a second takes 26 seconds."""
+    api = start_api(arguments=["--body-max", "2M"])
+    body = b'{"name": "t", "payload": "' + b"x" * (1 << 20) + b'"}'
+    connection = dial(api, POST[:-13].replace(b": 13", b": %d" % len(body)))
+    for at in range(0, len(body), 4000):
+        connection.sendall(body[at:at + 4000])
+        time.sleep(0.1)
+    assert status(connection) == 201
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("family", ["TCP", "Unix"])
+def test_a_slow_line_may_read_as_long_as_it_goes_on(
+        start_api: Callable, run: Callable, database: str, folder: pathlib.Path, family: str) -> None:
+    """3 MiB at 80 kB a second take 40 seconds."""
+    if family == "TCP":
+        api = start_api(arguments=["--body-max", "4M"])
+        api.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)  # as on a slow line; inherited
+        address, kind = ("127.0.0.1", api.port), socket.AF_INET
+    else:
+        address, kind = str(folder / "api.sock"), socket.AF_UNIX
+        run("api", "--database", database, "--body-max", "4M", "--listen", address).ready()
+    with socket.socket(kind) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(20)
+        connection.connect(address)
+        body = b'{"name": "t", "payload": "' + b"x" * (3 << 20) + b'"}'
+        connection.sendall(POST[:-13].replace(b": 13", b": %d\r\nConnection: close" % len(body)) + body)
+        took, received = 0, bytearray()
+        while data := connection.recv(8000):
+            received += data
+            time.sleep(len(data) / 80_000)
+    assert received.startswith(b"HTTP/1.1 201") and len(received) > 3 << 20
