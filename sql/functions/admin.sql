@@ -236,6 +236,25 @@ BEGIN
 END
 $$;
 
+-- Only what settings names: {"paused": …, "max_running": …}, where null is the default, as for put_queue.
+CREATE OR REPLACE FUNCTION pgmill.change_queue(name text, settings jsonb, OUT verdict text, OUT shown text)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_variable
+BEGIN
+  IF NOT EXISTS (SELECT FROM pgmill.queue_names n WHERE n.name = change_queue.name) THEN
+    verdict := 'unknown';
+    RETURN;
+  END IF;
+  INSERT INTO pgmill.queues AS q (name, paused, max_running)
+  VALUES (name, coalesce((settings ->> 'paused')::boolean, false), (settings ->> 'max_running')::numeric::int)
+  ON CONFLICT ON CONSTRAINT queues_pkey DO UPDATE SET
+    paused = CASE WHEN settings ? 'paused' THEN excluded.paused ELSE q.paused END,
+    max_running = CASE WHEN settings ? 'max_running' THEN excluded.max_running ELSE q.max_running END;
+  PERFORM pgmill.wake_queue(name);
+  SELECT s.verdict, s.shown INTO verdict, shown FROM pgmill.show_queues(name) s;
+END
+$$;
+
 CREATE OR REPLACE FUNCTION pgmill.pause_queue(name text, paused boolean, OUT verdict text, OUT shown text)
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_variable

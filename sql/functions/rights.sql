@@ -18,7 +18,7 @@ LANGUAGE sql IMMUTABLE AS $$
     ('call', 'submit api',              'submit warnings'),
     ('call', 'api',                     'submit_group submit_keyed submit_tick wake watch watch_on watch_end prune'),
     ('call', 'read operate api',        'read read_group list log unserved_queues queue_states show_queues show_workers show_stats metrics'),
-    ('call', 'operate api',             'pause resume cancel retry steer put_queue pause_queue delete_queue quiet'),
+    ('call', 'operate api',             'pause resume cancel retry steer put_queue change_queue pause_queue delete_queue quiet'),
     ('call', 'worker',                  'register take_over attach beat leave serve drain sleep awake is_idle claim claimed_tasks '
                                         'open_payload close_payload finish orders obey report'),
     ('call', 'api worker',              'give_up rescue tidy rehearse'),

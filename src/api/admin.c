@@ -118,8 +118,8 @@ static void read_setting(QueueSettings *s, const char *key, const JsonSpan *valu
         fields_add(complaints, key, "is not a setting of a queue; there are paused, max_running");
     else if (s->seen[i])
         fields_add(complaints, key, "is given twice");
-    else if (i == 0 && value->type != JSON_BOOLEAN)
-        fields_add(complaints, key, "must be true or false, not %s", json_type_name(value->type));
+    else if (i == 0 && value->type != JSON_BOOLEAN && value->type != JSON_NULL)
+        fields_add(complaints, key, "must be true, false or null, not %s", json_type_name(value->type));
     else if (i == 0)
         s->paused = *value->text == 't';
     else if (value->type != JSON_NULL &&
@@ -166,6 +166,15 @@ void admin_queue_set(Api *api, HttpRequest *r, const char *capture) {
 
     if (a)
         ask_sent(a, admin_queue_put(ask_db(a), capture, s.paused, (int) s.max_running, ask_on_reply, a));
+}
+
+void admin_queue_alter(Api *api, HttpRequest *r, const char *capture) {
+    QueueSettings s;
+    size_t len;
+    Ask *a = is_queue(r, capture) && read_settings(r, &s) ? ask(api, r, &no_queue) : NULL;
+
+    if (a)
+        ask_sent(a, admin_queue_change(ask_db(a), capture, http_body(r, &len), ask_on_reply, a));
 }
 
 /* ---- workers and figures ---- */

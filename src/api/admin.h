@@ -11,6 +11,7 @@ void admin_queue_set(Api *api, HttpRequest *r, const char *capture);    /* PUT *
 void admin_queue_remove(Api *api, HttpRequest *r, const char *capture); /* DELETE */
 void admin_queue_hold(Api *api, HttpRequest *r, const char *capture);   /* pause */
 void admin_queue_open(Api *api, HttpRequest *r, const char *capture);   /* resume */
+void admin_queue_alter(Api *api, HttpRequest *r, const char *capture);  /* PATCH */
 void admin_worker_list(Api *api, HttpRequest *r, const char *capture);
 void admin_worker_silence(Api *api, HttpRequest *r, const char *capture); /* quiet */
 void admin_figures(Api *api, HttpRequest *r, const char *capture);        /* /api/stats */

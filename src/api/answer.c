@@ -37,11 +37,11 @@ void answer_not_paused(HttpRequest *r, const char *status) {
 }
 
 static void answer_submitted(HttpRequest *r, Id id, bool replayed, Buf *task) {
-    char location[64];
+    char location[HTTP_BASE_MAX + 64];
     const HttpHeader headers[] = { { "Location", location },
         { replayed ? "Idempotency-Replayed" : NULL, "true" }, {} };
 
-    (void) snprintf(location, sizeof(location), "/api/tasks/%s", ID_TEXT(id));
+    (void) snprintf(location, sizeof(location), "%s/api/tasks/%s", http_base(r), ID_TEXT(id));
     buf_putc(task, '\n');
     http_answer(r, replayed ? 200 : 201, "application/json", headers, task);
 }

@@ -406,7 +406,8 @@ static int run(int argc, char *argv[]) {
         log_error("pgmill api takes no argument \"%s\"", *arguments);
         return status = EX_USAGE;
     }
-    if (settings_hosts(&api.config) < 0 || settings_tokens(&api.config, &api.tokens, &api.tokens_asked) < 0)
+    if (settings_hosts(&api.config) < 0 || settings_base(&api.config) < 0 ||
+        settings_tokens(&api.config, &api.tokens, &api.tokens_asked) < 0)
         return status = EX_CONFIG;
     api.connections_max = most_connections(&api.config);
     r = serve(&api);

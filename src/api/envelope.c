@@ -324,6 +324,8 @@ static int read_elements(const JsonSpan *array, const char *at, EnvelopeTasks *a
 static int read_conflict(const JsonSpan *value, bool *ret, Fields *complaints) {
     _cleanup_(freep) char *text = NULL;
 
+    if (value->type == JSON_NULL)
+        return 0;
     int r = value->type == JSON_STRING ? json_string(value, &text) : 0;
     if (r == -ENOMEM)
         return r;

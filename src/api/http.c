@@ -279,6 +279,10 @@ bool http_peer_is_done(const HttpRequest *r) {
     return poll(&p, 1, 0) > 0;
 }
 
+const char *http_base(const HttpRequest *r) {
+    return r->listener->server->limits.base;
+}
+
 bool http_is_local(const HttpRequest *r) {
     return r->listener->local;
 }

@@ -37,8 +37,11 @@ typedef struct HttpEvents {
     void (*drained)(void *userdata);
 } HttpEvents;
 
+#define HTTP_BASE_MAX 200
+
 typedef struct HttpLimits {
-    size_t body_max; /* bytes of one body, unless http_set_body_max() says otherwise */
+    const char *base; /* http_base() of every request, at most HTTP_BASE_MAX bytes; not owned */
+    size_t body_max;  /* bytes of one body, unless http_set_body_max() says otherwise */
     /* In all. When nearly as many are open, each new one makes the one give way that has been longest at a part of the
      * conversation that is up to its client; where there is none, it is http_is_crowded(). */
     size_t connections_max;
@@ -74,6 +77,7 @@ const char *http_header(const HttpRequest *r, const char *name); /* the first on
 const char *http_host(
     const HttpRequest *r); /* whom it is for: of a whole address as target, else Host; NULL */
 const char *http_repeated(const HttpRequest *r); /* the header that was to come once and came twice; NULL */
+const char *http_base(const HttpRequest *r);     /* stands before the paths that an answer refers to; "" */
 bool http_is_local(const HttpRequest *r);
 
 /* The client will send nothing more: it has gone, or waits for nothing but this answer. libmicrohttpd does not look while

@@ -147,8 +147,8 @@ static TaskPage read_page(Listing *l) {
 /* ---- the answer ---- */
 
 /* RFC 8288: </api/tasks/?queue=mail&cursor=…>; rel="next" */
-static void write_link(Buf *b, const Query *q, const char *next) {
-    buf_puts(b, "</api/tasks/?");
+static void write_link(Buf *b, const char *base, const Query *q, const char *next) {
+    buf_printf(b, "<%s/api/tasks/?", base);
     for (size_t i = 0; i < _QUERY_MAX; i++)
         if (q->values[i] && i != QUERY_CURSOR) {
             buf_printf(b, "%s=", names[i]);
@@ -178,7 +178,7 @@ static void on_page(const Ask *ask, const DbRows *rows) {
 
     write_tasks(&body, rows, next);
     if (next)
-        write_link(&link, &l->query, next);
+        write_link(&link, http_base(ask->request), &l->query, next);
     const HttpHeader headers[] = { { link.data ? "Link" : NULL, link.data }, {} };
     http_answer(ask->request, 200, "application/json", headers, &body);
 }

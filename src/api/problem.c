@@ -158,13 +158,13 @@ static void places_add(Fields *fields, const char *places) {
 
 void problem_answer_unique(HttpRequest *r, const char *holder, const char *places) {
     _cleanup_(fields_done) Fields fields = {};
-    char location[64] = "", detail[128] = "Another unfinished task has it";
+    char location[HTTP_BASE_MAX + 64] = "", detail[128] = "Another unfinished task has it";
 
     places_add(&fields, places);
     if (fields.failed)
         return problem_answer(r, PROBLEM_BUSY, "out of memory");
     if (holder) {
-        (void) snprintf(location, sizeof(location), "/api/tasks/%s", holder);
+        (void) snprintf(location, sizeof(location), "%s/api/tasks/%s", http_base(r), holder);
         (void) snprintf(detail, sizeof(detail), "Task %s has it", holder);
     }
     answer(r, PROBLEM_UNIQUE_KEY, detail, &fields, (HttpHeader){ holder ? "Location" : NULL, location });

@@ -39,6 +39,8 @@ static const Route routes[] = {
     { "GET", "/api/queues/{name}", SCOPE_READ, admin_queue_get, 0, "read a queue" },
     { "PUT", "/api/queues/{name}", SCOPE_ADMIN, admin_queue_set, ROUTE_JSON, "create or configure a queue" },
     { "DELETE", "/api/queues/{name}", SCOPE_ADMIN, admin_queue_remove, 0, "forget an empty queue" },
+    { "PATCH", "/api/queues/{name}", SCOPE_ADMIN, admin_queue_alter, ROUTE_JSON,
+        "change settings of a queue" },
     { "PATCH", "/api/queues/{name}/pause", SCOPE_OPERATE, admin_queue_hold, 0,
         "start no more tasks of a queue" },
     { "PATCH", "/api/queues/{name}/resume", SCOPE_OPERATE, admin_queue_open, 0,

@@ -27,8 +27,23 @@ int settings_hosts(const Config *config) {
     return -EINVAL;
 }
 
+int settings_base(const Config *config) {
+    static const char may[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~/";
+    const char *path = config->base_path;
+    size_t n = strlen(path);
+
+    if (n == 0 || (*path == '/' && path[n - 1] != '/' && n <= HTTP_BASE_MAX && strspn(path, may) == n &&
+                      !strstr(path, "//")))
+        return 0;
+    log_error("BasePath= is \"%s\": it must be a path as in /pgmill, with a slash before each segment and "
+              "none at the end, of at most %d letters, digits and -._~",
+        path, HTTP_BASE_MAX);
+    return -EINVAL;
+}
+
 HttpLimits settings_limits(const Api *api) {
     return (HttpLimits){
+        .base = api->config.base_path,
         .body_max = api->config.body_max,
         .connections_max = api->connections_max,
         .address_connections_max = api->config.address_connections_max,
@@ -46,6 +61,8 @@ static int reload(Api *api) {
     if (r < 0)
         return r;
     r = settings_hosts(&next);
+    if (r >= 0)
+        r = settings_base(&next);
     if (r >= 0)
         r = settings_tokens(&next, &tokens, &asked);
     if (r < 0)

@@ -10,8 +10,9 @@
  */
 int settings_tokens(const Config *config, Tokens *ret, bool *ret_asked);
 
-/* AllowedHosts= can be used. -EINVAL: it cannot; logged. */
+/* AllowedHosts=, BasePath= can be used. -EINVAL: it cannot; logged. */
 int settings_hosts(const Config *config);
+int settings_base(const Config *config);
 
 HttpLimits settings_limits(const Api *api);
 

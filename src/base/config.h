@@ -19,6 +19,7 @@ typedef struct Config {
     bool database_named;  /* by the command line or the environment */
     char **listen;        /* [API] Listen=; HOST:PORT or absolute path, used when no socket was passed in */
     char **allowed_hosts; /* [API] AllowedHosts=; what may stand in Host: besides localhost and loopback */
+    char *base_path;      /* [API] BasePath=; of the API behind a proxy; "": none */
     char *tokens;         /* [API] Tokens=; file of access tokens, "": none */
     uint64_t body_max;    /* [API] BodyMax=; bytes */
     uint64_t connections_max;         /* [API] ConnectionsMax=; in all */

@@ -50,6 +50,13 @@ int admin_queue_put(
     return db_call(db, &statement, params, callback, userdata);
 }
 
+int admin_queue_change(Db *db, const char *name, const char *settings, DbCallback callback, void *userdata) {
+    static const DbStatement statement = {
+        .name = "change_queue", .sql = "SELECT verdict, shown FROM pgmill.change_queue($1, $2)", .params = 2
+    };
+    return db_call(db, &statement, (const char *[]){ name, settings }, callback, userdata);
+}
+
 int admin_queue_pause(Db *db, const char *name, bool paused, DbCallback callback, void *userdata) {
     static const DbStatement statement = {
         .name = "pause_queue", .sql = "SELECT verdict, shown FROM pgmill.pause_queue($1, $2)", .params = 2

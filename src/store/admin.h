@@ -15,6 +15,8 @@ int admin_queues(Db *db, const char *after, unsigned limit, DbCallback callback,
 int admin_queue_delete(Db *db, const char *name, DbCallback callback, void *userdata);
 int admin_queue_put(Db *db, const char *name, bool paused, int max_running, DbCallback callback,
     void *userdata); /* max_running < 0: no limit */
+int admin_queue_change(Db *db, const char *name, const char *settings, DbCallback callback,
+    void *userdata); /* settings: a JSON object of what is to change */
 int admin_queue_pause(Db *db, const char *name, bool paused, DbCallback callback, void *userdata);
 int admin_workers(Db *db, const Id *worker, DbCallback callback, void *userdata); /* NULL: all of them */
 int admin_worker_quiet(Db *db, Id worker, DbCallback callback, void *userdata);

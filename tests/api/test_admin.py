@@ -36,6 +36,26 @@ def test_a_queue_is_there_once_it_was_used_or_configured(api: Client) -> None:
     assert {queue["name"] for queue in api.get("/api/queues/").json["queues"]} >= {"mail", "other"}
 
 
+def test_put_replaces_the_settings_of_a_queue_and_patch_changes_what_it_names(api: Client) -> None:
+    def settings(method: str, body: object, expect: int = 200) -> tuple[bool, int | None]:
+        queue = api.send(method, "/api/queues/q", body, expect).json
+        return queue["paused"], queue["max_running"]
+
+    api.send("PATCH", "/api/queues/q", {"paused": True}, 404)
+    assert settings("PUT", {"paused": True, "max_running": 7}, 201) == (True, 7)
+    assert settings("PATCH", {"max_running": 1e1}) == (True, 10)
+    assert settings("PATCH", {"paused": False}) == (False, 10)
+    assert settings("PATCH", {}) == (False, 10)
+    assert settings("PATCH", {"max_running": None}) == (False, None)  # null is the default
+    assert settings("PATCH", {"paused": True, "max_running": 0}) == (True, 0)
+    assert settings("PUT", {"paused": None, "max_running": None}) == (False, None)
+    assert settings("PUT", {"max_running": 3}) == (False, 3)
+    assert settings("PUT", {}) == (False, None)
+    api.post(TASK | {"queue": "used"})
+    assert api.send("PATCH", "/api/queues/used", {"paused": True}, 200).json["paused"] is True
+    assert api.send("PATCH", "/api/queues/q", {"max_running": -1}, 422).fields == ["max_running"]
+
+
 def test_a_paused_queue_gives_nothing_out(api: Client, db: psycopg.Connection) -> None:
     api.post(TASK)
     assert api.patch("/api/queues/default/pause").json["paused"] is True

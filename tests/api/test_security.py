@@ -38,6 +38,7 @@ PROMISED = {
     "GET /api/queues/{name}": "read",
     "PUT /api/queues/{name}": "admin",
     "DELETE /api/queues/{name}": "admin",
+    "PATCH /api/queues/{name}": "admin",
     "PATCH /api/queues/{name}/pause": "operate",
     "PATCH /api/queues/{name}/resume": "operate",
     "GET /api/workers/": "read",

@@ -4,6 +4,7 @@
 import contextlib
 import http.client
 import os
+import pathlib
 import signal
 import socket
 import struct
@@ -317,3 +318,29 @@ def test_without_a_schema_it_waits_for_migrate(cluster: Cluster, start_api: Call
     subprocess.run([pgmill, "migrate", "--database", url], check=True, stdout=subprocess.DEVNULL)
     api.process.wait_message("READY=1")
     api.client().post(TASK)
+
+
+# ---- behind a proxy ----
+
+
+def test_what_an_answer_refers_to_is_below_the_base_path(start_api: Callable, folder: pathlib.Path) -> None:
+    config = folder / "pgmill.conf"
+    config.write_text("[API]\nBasePath=/queue/v1\n")
+    api = start_api(arguments=["--config", str(config)])
+    client = api.client()
+    task = {"name": "t", "unique_key": "k"}
+    made = client.post(task)
+    path = f"/queue/v1/api/tasks/{made.json['id']}"
+    assert made.headers["Location"] == path
+    assert client.post(task, 409).headers["Location"] == path
+    assert client.post({"name": "t"}).headers["Location"].startswith("/queue/v1/api/tasks/")
+    assert client.get("/api/tasks/?limit=1&name=t").headers["Link"].startswith("</queue/v1/api/tasks/?name=t&limit=1&cursor=")
+    config.write_text("[API]\nBasePath=\n")
+    api.process.signal(signal.SIGHUP)
+    eventually(lambda: client.post({"name": "t"}).headers["Location"].startswith("/api/tasks/"))
+
+
+@pytest.mark.parametrize("path", ["queue", "/queue/", "/", "//queue", "/a b", "http://a/b", "/" + "x" * 200])
+def test_a_base_path_that_is_none_is_refused(run: Callable[..., Process], database: str, path: str) -> None:
+    process = run("api", "--database", database, "--listen", "127.0.0.1:0", "--base-path", path)
+    assert process.wait() == os.EX_CONFIG and "BasePath=" in process.log
