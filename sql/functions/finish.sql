@@ -151,11 +151,11 @@ END
 $$;
 
 -- One turn of a worker: end what ended and give a sign of life, in one durable transaction. Its commit proves
--- every claim that this session made before. Programs of all tasks held may have begun after it: they count as
--- started.
+-- every claim that this session made before. Programs of all tasks held may have begun after it and count as started, but
+-- for those that wait for a slot (ahead): they stand behind the others in `held`.
 CREATE OR REPLACE FUNCTION pgmill.finish(
   worker uuid, ids uuid[], claim_nos bigint[], outcomes text[], results text[], errors text[], delays float8[],
-  cpu_usecs bigint[] DEFAULT '{}', memory_peaks bigint[] DEFAULT '{}'
+  cpu_usecs bigint[] DEFAULT '{}', memory_peaks bigint[] DEFAULT '{}', ahead uuid[] DEFAULT '{}'
 ) RETURNS TABLE (id uuid, verdict text)
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
@@ -179,10 +179,14 @@ BEGIN
     WHERE u.outcome <> 'settled' AND u.id <> ALL (gone) AND u.id <> ALL (again) GROUP BY 1;
   END IF;
   UPDATE pgmill.heartbeats h
-  SET beat = h.beat + 1, at = clock_timestamp(), held = k.held, started = cardinality(k.held)
-  FROM (SELECT CASE WHEN cardinality(ids) = 0 THEN b.held
-                    ELSE ARRAY(SELECT u FROM unnest(b.held) u WHERE u <> ALL (ids) OR u = ANY (present)) END AS held,
-               b.held[b.started + 1:] AS fresh
+  SET beat = h.beat + 1, at = clock_timestamp(), held = k.begun || k.waiting, started = cardinality(k.begun)
+  FROM (SELECT CASE WHEN cardinality(ids) = 0 AND cardinality(ahead) = 0 THEN b.held
+                    ELSE ARRAY(SELECT u FROM unnest(b.held) u
+                               WHERE (u <> ALL (ids) OR u = ANY (present)) AND u <> ALL (ahead)) END AS begun,
+               CASE WHEN cardinality(ahead) = 0 THEN '{}'::uuid[]
+                    ELSE ARRAY(SELECT u FROM unnest(b.held) u WHERE u = ANY (ahead)) END AS waiting,
+               CASE WHEN cardinality(ahead) = 0 THEN b.held[b.started + 1:]
+                    ELSE ARRAY(SELECT u FROM unnest(b.held[b.started + 1:]) u WHERE u <> ALL (ahead)) END AS fresh
         FROM pgmill.heartbeats b WHERE b.worker = finish.worker) k
   WHERE h.worker = finish.worker AND NOT h.dead
   RETURNING k.fresh INTO fresh;

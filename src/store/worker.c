@@ -162,7 +162,8 @@ static void add_known(Buf *b, int64_t value) {
     value < 0 ? array_add(b, NULL) : array_addf(b, "%jd", (intmax_t) value);
 }
 
-int worker_finish(Db *db, Id worker, const RunEnd *ends, size_t n, DbCallback callback, void *userdata) {
+int worker_finish(
+    Db *db, Id worker, const RunEnd *ends, size_t n, const char *ahead, DbCallback callback, void *userdata) {
     static const char *const outcomes[_RUN_OUTCOME_MAX] = {
         [RUN_COMPLETED] = "completed",
         [RUN_FAILED] = "failed",
@@ -174,12 +175,12 @@ int worker_finish(Db *db, Id worker, const RunEnd *ends, size_t n, DbCallback ca
     };
     static const DbStatement statement = {
         .name = "finish",
-        .sql = "SELECT id, verdict FROM pgmill.finish($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-        .params = 9,
+        .sql = "SELECT id, verdict FROM pgmill.finish($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        .params = 10,
     };
     enum { IDS, CLAIM_NOS, OUTCOMES, RESULTS, ERRORS, DELAYS, CPU_USECS, MEMORY_PEAKS, LISTS };
     Buf lists[LISTS] = {};
-    const char *params[1 + LISTS] = { ID_TEXT(worker) };
+    const char *params[1 + LISTS + 1] = { ID_TEXT(worker), [1 + LISTS] = ahead };
     int r = 0;
 
     for (size_t i = 0; i < n; i++) {

@@ -90,9 +90,11 @@ typedef struct RunEnd {
     double delay;                  /* seconds until it is due again; < 0: keeps its place */
 } RunEnd;
 
-/* Ends runs and gives a sign of life. Rows (id, verdict: "done", "refused", "locked"); the last statement of a
+/* Ends runs and gives a sign of life. ahead: an array literal of tasks that have not begun, and will not before the next
+ * call. Rows (id, verdict: "done", "refused", "locked"); the last statement of a
  * group: db_sync() is the caller's, and its callback proves claims and ends. */
-int worker_finish(Db *db, Id worker, const RunEnd *ends, size_t n, DbCallback callback, void *userdata);
+int worker_finish(
+    Db *db, Id worker, const RunEnd *ends, size_t n, const char *ahead, DbCallback callback, void *userdata);
 
 /* What a running task says of itself. */
 typedef struct WorkerReport {

@@ -65,6 +65,7 @@ struct Run {
     double delay;
     char *why;                   /* the error in plain words, or NULL */
     uint64_t ahead_since;        /* CLOCK_MONOTONIC, of RUN_AHEAD */
+    bool told_ahead;             /* the database was told that it waits */
     uint64_t started, frozen_at; /* the same; 0: it never began */
     uint64_t stood, took;        /* µs that it stood still, and that it ran until it ended */
     bool told;                   /* its beginning is in the log */

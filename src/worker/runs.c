@@ -139,25 +139,31 @@ static int on_start(_unused_ sd_event_source *s, void *userdata) {
             run_return(run);
         else if (h && slots > 0 && room_take(w, run->name)) {
             slots--;
+            w->beat_wanted |= run->told_ahead; /* the next one tells that it has begun */
             start(w, run, h);
         } else if (h && h->read_ahead > 0)
             w->ahead = true;
         else
             run_return(run);
     }
+    if (w->beat_wanted)
+        turn_want(w, false);
     return 0;
 }
 
 /* A worker that drains has neither slots nor handlers: all of it goes back. */
 void runs_start_claimed(Worker *w) {
+    bool fresh = false;
+
     for (size_t i = 0; i < w->n_runs; i++)
         if (w->runs[i]->state == RUN_CLAIMED) {
             w->runs[i]->state = RUN_AHEAD;
             w->runs[i]->ahead_since = time_now_monotonic();
-            w->ahead = true;
+            w->ahead = fresh = true;
         }
     if (w->ahead)
         (void) on_start(NULL, w);
+    w->beat_wanted |= fresh && w->ahead; /* those count as started until it is said that they wait */
     fetch_want(w);
 }
 

@@ -29,6 +29,16 @@ static const char *known_ids(const Worker *w, Buf *b) {
     return array_literal(b);
 }
 
+/* The same of those that wait for a slot. */
+static const char *ahead_ids(const Worker *w, Buf *b) {
+    for (size_t i = 0; i < w->n_runs; i++)
+        if (w->runs[i]->state == RUN_AHEAD) {
+            w->runs[i]->told_ahead = true;
+            array_add(b, w->runs[i]->id_text);
+        }
+    return array_literal(b);
+}
+
 static bool to_send(const Run *run) {
     return run->state == RUN_ENDED && !run->locked;
 }
@@ -307,17 +317,19 @@ static size_t collect_ends(Worker *w, RunEnd ends[static FINISH_MAX]) {
 
 /* The second half of a turn. */
 static int send_finish(Worker *w) {
-    _cleanup_(buf_done) Buf known = {};
+    _cleanup_(buf_done) Buf known = {}, ahead = {};
     RunEnd ends[FINISH_MAX];
 
     w->in_turn = true;
     w->turn_sent = time_now_boottime();
-    const char *ids = known_ids(w, &known);
+    const char *ids = known_ids(w, &known), *waiting = ahead_ids(w, &ahead);
     int r = buf_error(&known);
+    if (r >= 0)
+        r = buf_error(&ahead);
     if (r >= 0)
         r = worker_claimed_tasks(w->db, w->info.id, ids, on_claimed_tasks, w);
     if (r >= 0)
-        r = worker_finish(w->db, w->info.id, ends, collect_ends(w, ends), on_finished, w);
+        r = worker_finish(w->db, w->info.id, ends, collect_ends(w, ends), waiting, on_finished, w);
     return r < 0 ? r : db_sync(w->db, on_turn_done, w);
 }
 

@@ -328,3 +328,19 @@ def test_what_the_last_attempt_took_is_kept(mill: Mill) -> None:
     assert (mill.task(id).cpu_usec, mill.task(id).memory_peak) == (7, 8)
     worker.finish(End(*worker.claim(), cpu_usec=9))
     assert (mill.task(id).cpu_usec, mill.task(id).memory_peak) == (9, None)
+
+
+def test_what_waits_for_a_slot_has_not_begun(mill: Mill) -> None:
+    mill.submit_many(3)
+    worker = mill.worker()
+    one, two, three = (claim.id for claim in worker.claim())
+
+    def turn(*ahead: uuid.UUID) -> tuple[list[uuid.UUID], int]:
+        worker.session.execute("SELECT pgmill.finish(%s, '{}', '{}', '{}', '{}', '{}', '{}', ahead => %s::uuid[])",
+                               [worker.id, list(ahead)])
+        heartbeat = mill.heartbeat(worker)
+        return heartbeat.held, heartbeat.started
+
+    assert turn(one, three) == ([two, one, three], 1)
+    assert turn(three) == ([two, one, three], 2)
+    assert turn() == ([two, one, three], 3)

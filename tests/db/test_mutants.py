@@ -47,6 +47,7 @@ MUTANTS: list[tuple[str, str, str, Callable[[Mill], None]]] = [
     ("obey", "AND t.worker = obey.worker", "", test_steer.test_a_word_that_comes_late_changes_nothing),
     ("obey", SKIP, "", test_steer.test_a_word_about_a_task_that_somebody_holds_waits_for_nobody),
     ("end_runs", "frozen_at   = NULL", "frozen_at = t.frozen_at", test_steer.test_a_task_of_a_dead_worker_stays_paused),
+    ("finish", "AND u <> ALL (ahead)", "", test_finish.test_what_waits_for_a_slot_has_not_begun),
     ("finish", "AND NOT h.dead", "", test_finish.test_a_worker_that_was_given_up_writes_nothing),
     ("finish", "OR u = ANY (present)", "", test_finish.test_an_open_transaction_stops_neither_neighbours_nor_the_heartbeat),
     ("attach", "beat = h.beat + 1", "beat = h.beat", test_workers.test_who_came_back_in_between_is_not_given_up),

@@ -98,6 +98,24 @@ def test_a_drain_gives_them_back(mill: Mill) -> None:
     assert claimed(mill) == set(ids[:1])
 
 
+def test_only_what_began_is_blamed_when_the_worker_dies(mill: Mill, busy: tuple[Process, list[uuid.UUID]]) -> None:
+    """With others waiting behind it, and one that began as soon as the slot was free."""
+    worker, ids = busy
+    mill.db.execute("SELECT pgmill.cancel(%s)", [ids[0]])
+    for id in ids[1:]:
+        mill.ended(id)
+    ids = ahead(mill, 4, '"pid"', '"hold"', *['"message"'] * 2)
+    mill.ended(ids[0])
+    eventually(lambda: mill.db.execute("SELECT started, cardinality(held) FROM pgmill.heartbeats").fetchone() == (1, 3))
+    id, = mill.db.execute("SELECT worker FROM pgmill.heartbeats").fetchone()
+    worker.kill()
+    eventually(lambda: mill.db.execute("SELECT pgmill.give_up(%s, beat) FROM pgmill.heartbeats", [id]).fetchone()[0])
+    eventually(lambda: mill.db.execute("SELECT pgmill.rescue(%s)", [id]).fetchone()[0] == 3)
+    assert mill.show(ids[1])["attempt"] == 1
+    for waiting in ids[2:]:
+        untouched(mill, waiting, "AVAILABLE")
+
+
 def test_a_lost_session_loses_none(mill: Mill, busy: tuple[Process, list[uuid.UUID]]) -> None:
     worker, ids = busy
     mill.db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgmill-worker@w'")
