@@ -284,10 +284,10 @@ void envelope_tasks_done(EnvelopeTasks *all) {
     *all = (EnvelopeTasks){};
 }
 
-static int read_element(const JsonSpan *element, const char *at, EnvelopeTasks *all, Fields *complaints) {
+static int read_element(const JsonSpan *element, EnvelopeTasks *all, Fields *complaints) {
     char prefix[32];
 
-    (void) snprintf(prefix, sizeof(prefix), "%s%s%zu/", at, *at ? "/" : "", all->count);
+    (void) snprintf(prefix, sizeof(prefix), "%s%zu/", all->list, all->count);
     complaints->prefix = prefix;
     all->tasks[all->count] = NULL;
     int r = read_task(element, &all->tasks[all->count], complaints);
@@ -298,8 +298,8 @@ static int read_element(const JsonSpan *element, const char *at, EnvelopeTasks *
     return r;
 }
 
-/* at: the field that the array is; "" for the whole body. */
-static int read_elements(const JsonSpan *array, const char *at, EnvelopeTasks *all, Fields *complaints) {
+static int read_elements(const JsonSpan *array, EnvelopeTasks *all, Fields *complaints) {
+    const char *field = *all->list ? "tasks" : "";
     size_t position = 0;
     JsonSpan element;
     int r;
@@ -309,15 +309,15 @@ static int read_elements(const JsonSpan *array, const char *at, EnvelopeTasks *a
         return -ENOMEM;
     while ((r = json_next_element(array, &position, &element)) > 0) {
         if (all->count == ENVELOPE_TASKS_MAX) {
-            fields_add(complaints, at, "must be at most %d tasks", ENVELOPE_TASKS_MAX);
+            fields_add(complaints, field, "must be at most %d tasks", ENVELOPE_TASKS_MAX);
             return 0;
         }
-        r = read_element(&element, at, all, complaints);
+        r = read_element(&element, all, complaints);
         if (r < 0 || complaints->count > FIELDS_MAX)
             return MIN(r, 0);
     }
     if (r == 0 && all->count == 0)
-        fields_add(complaints, at, "must be at least one task");
+        fields_add(complaints, field, "must be at least one task");
     return r;
 }
 
@@ -380,6 +380,7 @@ int envelope_parse_many(const char *text, size_t len, EnvelopeTasks *ret, Fields
     if (r != 0)
         return r;
     array = body;
+    ret->list = body.type == JSON_OBJECT ? "tasks/" : "";
     if (body.type == JSON_OBJECT)
         r = find_tasks(&body, &array, &ret->skip, complaints);
     else if (body.type != JSON_ARRAY)
@@ -387,7 +388,7 @@ int envelope_parse_many(const char *text, size_t len, EnvelopeTasks *ret, Fields
             "must be an array of tasks, or an object with it as the field tasks, not %s",
             json_type_name(body.type));
     if (r >= 0 && complaints->count == 0)
-        r = read_elements(&array, body.type == JSON_OBJECT ? "tasks" : "", ret, complaints);
+        r = read_elements(&array, ret, complaints);
     if (r < 0)
         return r;
     return complaints->count > 0 ? ENVELOPE_INVALID : 0;

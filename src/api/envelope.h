@@ -26,6 +26,7 @@ typedef struct EnvelopeTasks {
     TaskNew **tasks;
     size_t count, bytes; /* bytes: of all payloads */
     bool skip;           /* "on_conflict": "skip" */
+    const char *list;    /* what an element's fields begin with: "tasks/", "" where the body is the array */
 } EnvelopeTasks;
 int envelope_parse_many(const char *text, size_t len, EnvelopeTasks *ret, Fields *complaints);
 void envelope_tasks_done(EnvelopeTasks *tasks);

@@ -114,7 +114,7 @@ static void on_submitted(const Ask *ask, const DbRows *rows) {
         return problem_answer(
             ask->request, PROBLEM_KEY_MISMATCH, "Another body came with this Idempotency-Key before");
     if (streq(verdict, "taken"))
-        return problem_answer_unique(ask->request, db_value(rows, 0, COLUMN_HOLDER),
+        return problem_answer_unique(ask->request, db_value(rows, 0, COLUMN_HOLDER), k->all.list,
             k->many ? db_value(rows, 0, COLUMN_PLACES) : NULL);
     if (k->many)
         return answer_ids(ask->request, replayed, k->all.skip, rows);

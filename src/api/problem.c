@@ -49,7 +49,8 @@ static const struct {
         "The body differs, byte for byte, from the one that came with this key before. Use a new key for a "
         "new task." },
     [PROBLEM_NO_SUCH_QUEUE] = { 404, "no-such-queue", "There is no such queue",
-        "A queue exists once a task was submitted to it or it was configured with PUT." },
+        "A queue exists once a task was submitted to it, a worker serves it or it was configured with PUT. "
+        "One that is not used is forgotten after a day." },
     [PROBLEM_QUEUE_USED] = { 409, "queue-used", "The queue is in use",
         "Only a queue that no worker serves, and whose tasks have all ended, can be deleted." },
     [PROBLEM_NO_SUCH_WORKER] = { 404, "no-such-worker", "There is no such worker",
@@ -143,6 +144,7 @@ void problem_answer(HttpRequest *r, Problem kind, const char *format, ...) {
     answer(r, kind, detail, NULL, (HttpHeader){});
 }
 
+/* fields->prefix: of the list. */
 static void places_add(Fields *fields, const char *places) {
     size_t position = 0;
     JsonSpan list, place;
@@ -151,13 +153,13 @@ static void places_add(Fields *fields, const char *places) {
         return;
     while (fields->count < FIELDS_MAX && json_next_element(&list, &position, &place) > 0) {
         char field[64];
-        (void) snprintf(field, sizeof(field), "tasks/%.*s/unique_key", (int) place.len, place.text);
+        (void) snprintf(field, sizeof(field), "%.*s/unique_key", (int) place.len, place.text);
         fields_add(fields, field, "is that of an unfinished task, or of one before it in this request");
     }
 }
 
-void problem_answer_unique(HttpRequest *r, const char *holder, const char *places) {
-    _cleanup_(fields_done) Fields fields = {};
+void problem_answer_unique(HttpRequest *r, const char *holder, const char *list, const char *places) {
+    _cleanup_(fields_done) Fields fields = { .prefix = list };
     char location[HTTP_BASE_MAX + 64] = "", detail[128] = "Another unfinished task has it";
 
     places_add(&fields, places);

@@ -39,11 +39,12 @@ typedef enum Problem {
 /* Answers r. detail: what happened and what would help, in a sentence. */
 void problem_answer(HttpRequest *r, Problem kind, const char *format, ...) _printf_(3, 4);
 
-/* 405 with the header Allow. */
 /* 409 PROBLEM_UNIQUE_KEY, with the Location of the task that holds the key; holder: its id, NULL if unknown. places: of a
- * bulk, the JSON array of the elements whose keys are taken; NULL. */
-void problem_answer_unique(HttpRequest *r, const char *holder, const char *places);
+ * bulk, the JSON array of the elements whose keys are taken, and list: what stands before an element in the name of a
+ * field, "tasks/"; NULL. */
+void problem_answer_unique(HttpRequest *r, const char *holder, const char *list, const char *places);
 
+/* 405 with the header Allow. */
 void problem_answer_method(HttpRequest *r, const char *allow);
 
 /* 401 with WWW-Authenticate (RFC 6750, section 3). shown: what the request had in Authorization; NULL: nothing. */

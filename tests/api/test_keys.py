@@ -203,6 +203,8 @@ def test_a_bulk_that_meets_a_taken_key_says_which_element(api: Client) -> None:
     answer = skipping(api, [None, "b", "a", "b"], 409)
     assert answer.fields == ["tasks/2/unique_key", "tasks/3/unique_key"]
     assert answer.headers["Location"] == f"/api/tasks/{holder}"
+    alone = api.send("POST", "/api/tasks/bulk", [TASK, TASK | {"unique_key": "a"}], 409)
+    assert alone.fields == ["1/unique_key"]
     assert len(api.get("/api/tasks/").json["tasks"]) == 1
 
 
