@@ -134,7 +134,7 @@ const Verb token_verb = {
             "  submit   submit tasks\n"
             "  read     read tasks, queues, workers, events and metrics\n"
             "  operate  pause, resume, cancel and retry tasks; pause queues; quiet workers\n"
-            "  admin    all of these, and configure queues\n"
+            "  admin    all of these, and configure and delete queues\n"
             "The service reads the file again on systemctl reload pgmill-api. A token is withdrawn by taking "
             "out\n"
             "its line; two lines of one name are how it is replaced without a gap.\n",

@@ -51,7 +51,7 @@ static const Key keys[] = {
     { "API", "AllowedHosts", "allowed-hosts", "PGMILL_ALLOWED_HOSTS", KEY_LIST, FIELD(allowed_hosts), true,
         NULL, NULL, "", "NAMES", "host names to answer for besides localhost" },
     { "API", "BasePath", "base-path", "PGMILL_BASE_PATH", KEY_TEXT, FIELD(base_path), true, NULL, NULL, "",
-        "PATH", "path of the API behind a proxy, for Location and Link" },
+        "PREFIX", "path of the API behind a proxy, for Location and Link" },
     { "API", "Tokens", "tokens", "PGMILL_TOKENS", KEY_FILE, FIELD(tokens), true, NULL, NULL, "", "PATH",
         "file of access tokens, see pgmill token --help", "pgmill.tokens" },
     { "API", "BodyMax", "body-max", "PGMILL_BODY_MAX", KEY_SIZE, FIELD(body_max), true, "1K", "64M", "1M",
