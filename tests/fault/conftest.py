@@ -5,9 +5,10 @@ import random
 import time
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 
-from worker.conftest import Mill, mill  # noqa: F401
+from worker.conftest import Mill, cgroup, held, mill  # noqa: F401
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,3 +26,10 @@ def dice(request: pytest.FixtureRequest) -> Iterator[random.Random]:
     seed = request.config.getoption("--seed")
     print(f"--seed {seed}")
     yield random.Random(f"{seed} {request.node.name}")
+
+
+def mutate(db: psycopg.Connection, function: str, rule: str, without: str) -> None:
+    """Takes a rule out of the schema, so that an oracle can show that it tells."""
+    source = db.execute("SELECT pg_get_functiondef(%s::regproc)", [f"pgmill.{function}"]).fetchone()[0]
+    assert rule in source
+    db.execute(source.replace(rule, without).encode())

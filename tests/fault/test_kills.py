@@ -24,9 +24,10 @@ from worker.test_takeover import ENTER, mounted, remove
 HANDLER = """#!/bin/bash
 exec 9>>"$PGMILL_FOLDER/$PGMILL_TASK"
 flock --nonblock 9 || echo "overlap $PGMILL_TASK" >>JOURNAL
-echo "start $PGMILL_TASK $EPOCHREALTIME" >>JOURNAL
+echo "start $PGMILL_TASK $EPOCHREALTIME $PGMILL_ATTEMPT" >>JOURNAL
 sleep 0.$((RANDOM % 4))
 echo "end $PGMILL_TASK $EPOCHREALTIME" >>JOURNAL
+exit ${1:-0}
 """
 WORKERS = 3
 PARTS = 4  # side by side, each with hosts and a database of its own
@@ -60,18 +61,19 @@ def check(mill: Mill, ids: list[uuid.UUID]) -> None:
 class Host:
     """Workers in units of their own, started again when they die, as a service manager does."""
 
-    def __init__(self, mill: Mill, pgmill: str, grace: str) -> None:
-        self.mill, self.pgmill, self.grace = mill, pgmill, grace
+    def __init__(self, mill: Mill, pgmill: str, grace: str, urls: list[str]) -> None:
+        """A worker for each of the urls."""
+        self.mill, self.pgmill, self.grace, self.urls = mill, pgmill, grace, urls
         self.groups: list[pathlib.Path] = []
         point = mounted()
         if point and os.access(point, os.W_OK):
-            self.groups = [point / f"pgm-{uuid.uuid4().hex[:12]}" for _ in range(WORKERS)]
+            self.groups = [point / f"pgm-{uuid.uuid4().hex[:12]}" for _ in urls]
             for group in self.groups:
                 group.mkdir()
-        self.workers = [self.start(i) for i in range(WORKERS)]
+        self.workers = [self.start(i) for i in range(len(urls))]
 
     def start(self, i: int) -> Process:
-        command = [self.pgmill, "worker", f"w{i}", "--database", self.mill.database, "--tasks", str(self.mill.tasks),
+        command = [self.pgmill, "worker", f"w{i}", "--database", self.urls[i], "--tasks", str(self.mill.tasks),
                    "--grace", self.grace]
         if self.groups:
             command = ["/bin/sh", "-c", ENTER, str(self.groups[i]), *command]
@@ -95,9 +97,9 @@ class Host:
 def host(mill: Mill, pgmill: str, request: pytest.FixtureRequest):  # type: ignore[no-untyped-def]
     hosts: list[Host] = []
 
-    def begin(grace: str = "12s", mill: Mill = mill) -> Host:
+    def begin(grace: str = "12s", mill: Mill = mill, urls: list[str] | None = None) -> Host:
         prepare(mill)
-        hosts.append(Host(mill, pgmill, grace))
+        hosts.append(Host(mill, pgmill, grace, urls or [mill.database] * WORKERS))
         return hosts[-1]
 
     yield begin
