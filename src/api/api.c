@@ -213,8 +213,9 @@ static void on_drained(void *userdata) {
 
 static int on_drain_timeout(sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
     const Api *api = userdata;
+    const size_t n = http_server_active(api->server);
 
-    log_warning("Giving up %zu requests that did not end in time", http_server_active(api->server));
+    log_warning("Giving up %zu request%s that did not end in time", n, PLURAL(n));
     return sd_event_exit(sd_event_source_get_event(s), 0);
 }
 
@@ -236,7 +237,8 @@ static int on_stop(sd_event_source *s, _unused_ const struct signalfd_siginfo *s
     if (stopping || !api->server)
         return sd_event_exit(event, 0);
     stopping = true;
-    service_status("finishing %zu requests", http_server_active(api->server));
+    const size_t n = http_server_active(api->server);
+    service_status("finishing %zu request%s", n, PLURAL(n));
     waits_hurry(api->waits);
     http_server_drain(api->server);
     if (sd_event_add_time_relative(

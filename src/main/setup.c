@@ -144,10 +144,11 @@ const Verb setup_verb = {
     .arguments = "[OPTION…]",
     .summary = "Make the database ready and start the services",
     .help =
-        "Through the PostgreSQL on this host it creates the role and the database, both called pgmill, and\n"
-        "the schema; writes " CONFIG_FILE_DEFAULT " unless there is one; enables and starts the API and the\n"
-        "workers 1 to N. With --url naming another host, role and database must be there already: it checks\n"
-        "the connection and creates the schema. Needs root. May be repeated: it says what it leaves alone.\n",
+        "Through the PostgreSQL on this host it creates the role and the database, both called pgmill, the\n"
+        "groups of roles and the schema; writes " CONFIG_FILE_DEFAULT " unless there is one; enables and\n"
+        "starts the API and the workers 1 to N. With --url naming another host, role and database must be\n"
+        "there already: it checks the connection and creates the schema. Needs root. May be repeated: it\n"
+        "says what it leaves alone.\n",
     .section = NULL,
     .options = options,
 };

@@ -58,7 +58,7 @@ const Check state_checks[] = {
         .remedy = "start some on any host: systemctl enable --now pgmill-worker@1",
         .statement = { "doctor_workers",
             "SELECT CASE WHEN count(*) = 0 THEN 'warning' ELSE 'ok' END, "
-            "format('%s take tasks, on hosts: %s', count(*), count(DISTINCT w.host)) FROM " SERVING,
+            "format('%s that take tasks, on hosts: %s', count(*), count(DISTINCT w.host)) FROM " SERVING,
             0 },
     },
     {
