@@ -37,7 +37,8 @@ EXCEPTION WHEN too_many_rows OR no_data_found THEN
 END
 $$;
 
--- statement: $1 is the payload, $2 the task's id; it answers with one row of one column. role: NULL for the session's.
+-- statement: $1 is the payload, $2 the task's id; it answers with one row of one column. role: NULL for the session's. All
+-- is qualified: the statement finds names by the search path of its session, which others may have set.
 CREATE OR REPLACE FUNCTION pgmill.perform(
   worker uuid, task uuid, claim_no bigint, statement text, role text
 ) RETURNS void
@@ -50,10 +51,10 @@ BEGIN
     RAISE EXCEPTION 'the task is no longer this worker''s' USING ERRCODE = 'PM002';
   END IF;
   IF role IS NOT NULL THEN
-    PERFORM set_config('role', role, true);
+    PERFORM pg_catalog.set_config('role', role, true);
   END IF;
   EXECUTE statement INTO STRICT answer USING payload, task;
-  PERFORM pg_catalog.set_config('role', 'none', true);  -- qualified: the statement may have changed the search path
+  PERFORM pg_catalog.set_config('role', 'none', true);
   PERFORM pgmill.complete(worker, task, claim_no, pg_catalog.to_jsonb(answer));
 END
 $$;

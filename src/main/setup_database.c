@@ -293,6 +293,25 @@ static int make_schema(Db *db, const Setup *s) {
     return EX_OK;
 }
 
+/* A superuser's session can be made one again by whatever code it runs, such as a trigger of a table that is there. */
+static int owner_check(Db *db, const Setup *s) {
+    static const DbStatement statement = { "setup_owner",
+        "SELECT pg_get_userbyid(nspowner), pg_has_role($1, nspowner, 'MEMBER') FROM pg_namespace "
+        "WHERE nspname = 'pgmill'",
+        1 };
+    _cleanup_(db_rows_freep) DbRows *rows = NULL;
+
+    int status = ask(db, &statement, (const char *[]){ s->role }, "look for the schema's owner", &rows);
+    if (status == EX_OK && db_rows(rows) > 0 && !db_bool(rows, 0, 1)) {
+        log_error("The schema pgmill of the database %s belongs to %s, of which the role %s is no member: "
+                  "drop it, or "
+                  "GRANT \"%s\" TO \"%s\"",
+            s->database, db_value(rows, 0, 0), s->role, db_value(rows, 0, 0), s->role);
+        return EX_CONFIG;
+    }
+    return status;
+}
+
 int setup_schema_local(const Setup *s) {
     static const DbStatement look = { "setup_database_there", "SELECT FROM pg_database WHERE datname = $1",
         1 };
@@ -310,6 +329,8 @@ int setup_schema_local(const Setup *s) {
             return status;
     }
     int status = open_admin(s, s->database, &db);
+    if (status == EX_OK)
+        status = owner_check(db, s);
     if (status == EX_OK && !s->dry_run)
         status = ask(db, &become, (const char *[]){ s->role }, "act as the role", NULL);
     return status == EX_OK ? make_schema(db, s) : status;

@@ -66,7 +66,10 @@ typedef struct DbEvents {
     /* Instead of connected(): a pooler on the way shares the server's sessions out. NULL: any will do. */
     void (*pooled)(Db *db, void *userdata);
     bool writes; /* a server that takes no writes is no use: such a session is lost, at connect or later */
-} DbEvents;      /* each may be NULL */
+    /* Names without a schema are looked up as the role or the database has set it, for statements of others; those of pgmill
+     * qualify them here. Else only the server's own are found. */
+    bool role_path;
+} DbEvents; /* each may be NULL */
 
 /*
  * Starts connecting. conninfo: a libpq connection string or URI; "" means libpq's defaults. name: the

@@ -72,5 +72,5 @@ void db_connection_broken(Db *db);                   /* the same; the server or 
 
 /* ---- db_settings.c ---- */
 
-/* The first statement of a session. Its answer says that it is connected, or ends it. Errors as db_send(). */
+/* The first statements of a session. Their answer says that it is connected, or ends it. Errors as db_send(). */
 int db_settings_send(Db *db);

@@ -29,6 +29,17 @@ static void on_set(Db *db, const DbReply *reply, _unused_ void *userdata) {
         db->events->connected(db, db->userdata);
 }
 
+/* Before all else, since whoever owns the database chooses where names are looked up, and could put functions of his own in
+ * front of the server's, which would act with the rights of this session. */
+static int path_send(Db *db) {
+    static const DbStatement statement = { .name = "path",
+        .sql = "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', $1)",
+        .params = 1 };
+    const bool only_now = db->events->role_path;
+
+    return db_send(db, &statement, (const char *[]){ only_now ? "true" : "false" }, NULL, NULL);
+}
+
 int db_settings_send(Db *db) {
     static const DbStatement statement = {
         .name = "settings",
@@ -53,5 +64,6 @@ int db_settings_send(Db *db) {
                ") p (name, value) JOIN pg_settings s ON s.name = p.name WHERE s.setting <> p.value",
         .params = 2,
     };
-    return db_call(db, &statement, (const char *const *) db->session, on_set, NULL);
+    int r = path_send(db);
+    return r < 0 ? r : db_call(db, &statement, (const char *const *) db->session, on_set, NULL);
 }

@@ -9,9 +9,9 @@
 
 int sql_task_perform(Db *db, const SqlTask *task, DbCallback callback, void *userdata) {
     /* A statement of its own: the clock of the next one starts with what holds when it arrives. */
-    static const DbStatement timeout_statement = {
-        .name = "sql_timeout", .sql = "SELECT set_config('statement_timeout', $1, true)", .params = 1
-    };
+    static const DbStatement timeout_statement = { .name = "sql_timeout",
+        .sql = "SELECT pg_catalog.set_config('statement_timeout', $1, true)",
+        .params = 1 };
     static const DbStatement statement = {
         .name = "perform", .sql = "SELECT pgmill.perform($1, $2, $3, $4, $5)", .params = 5
     };

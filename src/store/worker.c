@@ -63,12 +63,10 @@ int worker_session(Db *db, uint64_t grace_usec, DbCallback callback, void *userd
     static const DbStatement statement = {
         .name = "worker_session",
         .sql =
-            "SELECT set_config('tcp_keepalives_idle', '2', false), set_config('tcp_keepalives_interval', "
-            "'1', "
-            "false), "
-            "set_config('tcp_keepalives_count', '2', false), set_config('tcp_user_timeout', '4000', false), "
-            "set_config('client_connection_check_interval', '500', false), set_config('lock_timeout', $1, "
-            "false)",
+            "SELECT pg_catalog.set_config(p.name, p.value, false) FROM (VALUES "
+            "('tcp_keepalives_idle', '2'), ('tcp_keepalives_interval', '1'), ('tcp_keepalives_count', '2'), "
+            "('tcp_user_timeout', '4000'), ('client_connection_check_interval', '500'), ('lock_timeout', $1)"
+            ") p (name, value)",
         .params = 1,
     };
     const uint64_t msec = MIN(grace_usec / LOCK_WAITS, USEC_PER_SEC) / USEC_PER_MSEC;

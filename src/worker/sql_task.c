@@ -145,7 +145,7 @@ static void perform(Session *s) {
 }
 
 static int session_new(Pool *pool, const Worker *w, Session **ret) {
-    static const DbEvents events = { .connected = on_connected, .lost = on_lost };
+    static const DbEvents events = { .connected = on_connected, .lost = on_lost, .role_path = true };
     const Handler *h = pool->handler;
     _cleanup_(freep) char *name = NULL, *error = NULL;
     Session *s = calloc(1, sizeof(Session));

@@ -100,6 +100,38 @@ def test_what_is_there_and_does_not_fit_is_named(bare: Cluster,
     assert refused.returncode == 78 and "LATIN1" in refused.stderr
 
 
+def test_a_superuser_runs_nothing_of_who_owns_the_database(
+        bare: Cluster, setup: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    """Neither by its search path nor in a schema that was there."""
+    with psycopg.connect(bare.url("postgres"), autocommit=True) as db:
+        db.execute("CREATE ROLE pgmill LOGIN; CREATE ROLE shop LOGIN")
+        db.execute("CREATE DATABASE pgmill OWNER shop")
+        db.execute("GRANT CREATE ON DATABASE pgmill TO pgmill")
+
+    def is_superuser() -> bool:
+        with psycopg.connect(bare.url("postgres")) as db:
+            return db.execute("SELECT rolsuper FROM pg_roles WHERE rolname = 'shop'").fetchone()[0]
+
+    rise = "RESET ROLE; IF (SELECT rolsuper FROM pg_roles WHERE rolname = session_user) THEN ALTER ROLE shop SUPERUSER; END IF"
+    with psycopg.connect(psycopg.conninfo.make_conninfo(bare.url("pgmill"), user="shop"), autocommit=True) as shop:
+        shop.execute("CREATE SCHEMA trap; CREATE FUNCTION trap.pg_backend_pid() RETURNS int LANGUAGE plpgsql AS"
+                     f" $$ BEGIN {rise}; RETURN pg_catalog.pg_backend_pid(); END $$; GRANT USAGE ON SCHEMA trap TO PUBLIC")
+        shop.execute("ALTER DATABASE pgmill SET search_path = trap, pg_catalog")
+        assert (done := setup()).returncode == 0, done.stderr
+        assert not is_superuser()
+    with psycopg.connect(bare.url("pgmill"), autocommit=True) as db:
+        db.execute("DROP SCHEMA pgmill CASCADE")
+    with psycopg.connect(psycopg.conninfo.make_conninfo(bare.url("pgmill"), user="shop"), autocommit=True) as shop:
+        shop.execute("RESET search_path; SET search_path = pg_catalog; CREATE SCHEMA pgmill;"
+                     " CREATE TABLE pgmill.schema (version int PRIMARY KEY, name text NOT NULL, functions text,"
+                     " applied_at timestamptz NOT NULL DEFAULT clock_timestamp());"
+                     f" CREATE FUNCTION pgmill.rise() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {rise}; RETURN NEW; END $$;"
+                     " CREATE TRIGGER rise BEFORE INSERT ON pgmill.schema FOR EACH ROW EXECUTE FUNCTION pgmill.rise()")
+    refused = setup()
+    assert not is_superuser()
+    assert refused.returncode == 78 and 'GRANT "shop" TO "pgmill"' in refused.stderr
+
+
 def test_without_a_server_it_says_what_to_install(setup: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     refused = setup("--url", "host=/nonexistent dbname=pgmill")
     assert refused.returncode == 69 and "apt install postgresql" in refused.stderr and not refused.stdout

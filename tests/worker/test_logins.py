@@ -114,6 +114,45 @@ def test_settings_of_a_role_change_no_promise(estate: Estate, mill: Mill, start_
     assert "lost" not in (api.process.log + worker.log).lower()
 
 
+TRAPS = """
+CREATE SCHEMA trap; GRANT USAGE ON SCHEMA trap TO PUBLIC; GRANT USAGE ON SCHEMA pgmill TO mill;
+DO $$
+DECLARE
+  made text;
+BEGIN
+  FOR made IN
+    SELECT format('CREATE FUNCTION trap.%I(%s) RETURNS %s LANGUAGE plpgsql AS $t$ BEGIN RAISE ''trapped %s''; END $t$',
+                  proname, pg_get_function_identity_arguments(oid), prorettype::regtype, proname)
+    FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace AND prokind = 'f' AND NOT proretset AND proname = ANY
+      ('{set_config,current_setting,pg_backend_pid,pg_terminate_backend,pg_cancel_backend,to_regclass,to_regrole,unnest,
+         to_regnamespace,pg_get_userbyid,clock_timestamp,pg_advisory_lock,encode,string_to_array,has_schema_privilege}')
+  LOOP
+    EXECUTE made;
+  END LOOP;
+END
+$$;
+CREATE FUNCTION public.greet(payload jsonb) RETURNS text LANGUAGE sql AS $$ SELECT 'hello ' || (payload ->> 0) $$;
+"""
+
+
+def test_who_owns_the_database_does_not_choose_what_sessions_call(
+        estate: Estate, mill: Mill, start_api: Callable[..., Any], pgmill: str) -> None:
+    """Nor those of a superuser; but for the statements of handlers, which are the application's."""
+    estate.db.execute(TRAPS)
+    estate.db.execute(f"ALTER DATABASE {estate.db.info.dbname} SET search_path = trap, pg_catalog, public")
+    api = start_api(estate.of("web"))
+    mill.conf("greet", Mode="sql", Sql="SELECT greet($1)")
+    mill.handler("t", "echo 7")
+    worker = mill.start()
+    for name, result in ("t", 7), ("greet", "hello world"):
+        id = api.client().post({"name": name, "payload": ["world"]}).json["id"]
+        assert api.client().get(f"/api/tasks/{id}?wait=20").json["result"] == result
+    for verb in "migrate", "doctor", "stats":
+        ended = subprocess.run([pgmill, verb, "--database", estate.url], capture_output=True, text=True)
+        assert "trapped" not in ended.stdout + ended.stderr
+    assert "trapped" not in api.process.log + worker.log
+
+
 def test_what_was_acknowledged_survives_a_crash_whatever_the_role_says(
         estate: Estate, start_api: Callable[..., Any]) -> None:
     estate.cluster.configure(wal_writer_delay="10s")
