@@ -235,7 +235,9 @@ int way_ask(Way *w, const char *what, const char *method, const char *path, cons
         *ret_code = code;
     if (r >= 0 && code >= 200 && code < 300)
         return EX_OK;
-    if (r < 0)
+    if (r == -EAGAIN)
+        buf_printf(&why, "no answer came within %d s, so its outcome is not known", PATIENCE_SEC);
+    else if (r < 0)
         buf_printf(&why, "%s", r == -EPROTO ? "no whole answer came" : strerror(-r));
     else
         problem_text(ret, code, &why);

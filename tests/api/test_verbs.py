@@ -3,6 +3,7 @@
 
 import json
 import os
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -82,6 +83,14 @@ def test_each_way_that_was_tried_is_named(verb: Callable[..., subprocess.Complet
     assert ended.returncode == 69
     for way in "the database: ", "/nonexistent", "127.0.0.1:1: Connection refused":
         assert way in ended.stderr
+
+
+@pytest.mark.long
+def test_an_api_that_does_not_answer_is_told_from_one_that_is_not_there(
+        verb: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        ended = verb("list", port=mute.getsockname()[1])
+    assert ended.returncode == 69 and "no answer came within 30 s" in ended.stderr, ended.stderr
 
 
 def test_who_names_a_database_gets_no_other(verb: Callable[..., subprocess.CompletedProcess[str]],
