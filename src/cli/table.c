@@ -79,6 +79,7 @@ typedef struct Row {
 
 typedef struct Table {
     const Column *columns;
+    bool json;
     size_t n_columns, n_rows;
     Row *rows;
 } Table;
@@ -156,21 +157,33 @@ static int failed(int r) {
     return r == -ENOMEM ? EX_OSERR : EX_SOFTWARE;
 }
 
-int table_print(const char *text, const char *array, const Column columns[], bool json) {
-    _cleanup_(table_done) Table t = { .columns = columns };
+static int table_begin(Table *t, const Column columns[], bool json) {
+    *t = (Table){ .columns = columns, .json = json };
+    while (columns[t->n_columns].member)
+        t->n_columns++;
+    return json ? 0 : titles_add(t);
+}
+
+/* JSON is printed at once, the rows of a table when all of them are there. */
+static int table_add(Table *t, const char *text, const char *array) {
     JsonSpan list, object;
     size_t position = 0;
 
-    while (columns[t.n_columns].member)
-        t.n_columns++;
     int r = json_find(text, array, &list);
-    if (r >= 0 && !json)
-        r = titles_add(&t);
     while (r >= 0 && json_next_element(&list, &position, &object) > 0)
-        if (json)
+        if (t->json)
             printf("%.*s\n", (int) object.len, object.text);
         else
-            r = object_add(&t, &object);
+            r = object_add(t, &object);
+    return r;
+}
+
+int table_print(const char *text, const char *array, const Column columns[], bool json) {
+    _cleanup_(table_done) Table t = {};
+
+    int r = table_begin(&t, columns, json);
+    if (r >= 0)
+        r = table_add(&t, text, array);
     if (r < 0)
         return failed(r);
     rows_print(&t);
@@ -209,16 +222,72 @@ static int table_print_members(const char *text, bool json) {
     return r < 0 ? failed(r) : EX_OK;
 }
 
-int table_run(const View *view, int argc, char *argv[]) {
+/* What the view shows behind `after`, a page; NULL: from the first. Returns an exit status. */
+static int page_read(Way *way, const View *view, const char *after, Buf *ret) {
     static const char *const paths[] = {
         [ADMIN_QUEUES] = "/api/queues/", [ADMIN_WORKERS] = "/api/workers/", [ADMIN_STATS] = "/api/stats"
     };
-    _cleanup_(config_done) Config config = {};
     _cleanup_(db_rows_freep) DbRows *rows = NULL;
-    _cleanup_(buf_done) Buf answer = {};
+    _cleanup_(buf_done) Buf path = {};
+    char *error = NULL;
+
+    if (way->db) {
+        int r = admin_view(way->db, view->view, after, &rows, &error);
+        if (r < 0)
+            return cli_failed(view->what, r, error);
+        buf_puts(ret, db_value(rows, 0, 1));
+        return buf_error(ret) < 0 ? EX_OSERR : EX_OK;
+    }
+    buf_puts(&path, paths[view->view]);
+    way_parameter(&path, "cursor", after);
+    if (buf_error(&path) < 0)
+        return EX_OSERR;
+    return way_ask(way, view->what, "GET", path.data, NULL, NULL, ret);
+}
+
+/* Where the next page begins; NULL: this was the last one. */
+static int page_next(const char *text, char **ret) {
+    JsonSpan next;
+
+    free(TAKE_PTR(*ret));
+    if (json_find(text, "next", &next) < 0 || next.type != JSON_STRING)
+        return 0;
+    return json_string(&next, ret);
+}
+
+static int pages_print(Way *way, const View *view, bool json) {
+    _cleanup_(table_done) Table t = {};
+    _cleanup_(freep) char *after = NULL;
+
+    int r = table_begin(&t, view->columns, json);
+    do {
+        _cleanup_(buf_done) Buf page = {};
+        int status = r >= 0 ? page_read(way, view, after, &page) : EX_OK;
+        if (status != EX_OK)
+            return status;
+        if (r >= 0)
+            r = table_add(&t, page.data, view->array);
+        if (r >= 0)
+            r = page_next(page.data, &after);
+        if (r < 0)
+            return failed(r);
+    } while (after);
+    rows_print(&t);
+    return EX_OK;
+}
+
+static int whole_print(Way *way, const View *view, bool json) {
+    _cleanup_(buf_done) Buf whole = {};
+
+    int status = page_read(way, view, NULL, &whole);
+    return status == EX_OK ? table_print_members(whole.data, json) : status;
+}
+
+int table_run(const View *view, int argc, char *argv[]) {
+    _cleanup_(config_done) Config config = {};
     _cleanup_(way_done) Way way = {};
     const char *values[_OPTION_MAX];
-    char **args, *error = NULL;
+    char **args;
 
     int r = config_load_with(&config, "", table_options, values, argc, argv, &args);
     if (r < 0)
@@ -228,16 +297,8 @@ int table_run(const View *view, int argc, char *argv[]) {
         return EX_USAGE;
     }
     int status = way_find(&way, &config);
-    if (status == EX_OK && !way.db)
-        status = way_ask(&way, view->what, "GET", paths[view->view], NULL, NULL, &answer);
     if (status != EX_OK)
         return status;
-    if (way.db) {
-        r = admin_view(way.db, view->view, NULL, &rows, &error);
-        if (r < 0)
-            return cli_failed(view->what, r, error);
-    }
-    const char *text = way.db ? db_value(rows, 0, 1) : answer.data;
-    return view->columns ? table_print(text, view->array, view->columns, values[OPTION_JSON])
-                         : table_print_members(text, values[OPTION_JSON]);
+    return view->columns ? pages_print(&way, view, values[OPTION_JSON])
+                         : whole_print(&way, view, values[OPTION_JSON]);
 }

@@ -12,9 +12,16 @@ static const DbStatement views[] = {
     [ADMIN_STATS] = { "show_stats", "SELECT verdict, shown FROM pgmill.show_stats($1)", 1 },
 };
 
-int admin_view(Db *db, AdminView view, const char *only, DbRows **ret_rows, char **ret_error) {
-    const char *parameter = view == ADMIN_STATS ? PGMILL_VERSION : only;
-    return db_query(db, &views[view], &parameter, ret_rows, NULL, ret_error);
+static const DbStatement queue_page = {
+    .name = "list_queues", .sql = "SELECT verdict, shown FROM pgmill.show_queues(NULL, $1, $2)", .params = 2
+};
+
+int admin_view(Db *db, AdminView view, const char *after, DbRows **ret_rows, char **ret_error) {
+    const char *const page[] = { after, "1000" }, *none = view == ADMIN_STATS ? PGMILL_VERSION : NULL;
+
+    if (view == ADMIN_QUEUES)
+        return db_query(db, &queue_page, page, ret_rows, NULL, ret_error);
+    return db_query(db, &views[view], &none, ret_rows, NULL, ret_error);
 }
 
 int admin_queue(Db *db, const char *name, DbCallback callback, void *userdata) {
@@ -22,13 +29,10 @@ int admin_queue(Db *db, const char *name, DbCallback callback, void *userdata) {
 }
 
 int admin_queues(Db *db, const char *after, unsigned limit, DbCallback callback, void *userdata) {
-    static const DbStatement statement = { .name = "list_queues",
-        .sql = "SELECT verdict, shown FROM pgmill.show_queues(NULL, $1, $2)",
-        .params = 2 };
     char size[16];
 
     (void) snprintf(size, sizeof(size), "%u", limit);
-    return db_call(db, &statement, (const char *[]){ after, size }, callback, userdata);
+    return db_call(db, &queue_page, (const char *[]){ after, size }, callback, userdata);
 }
 
 int admin_queue_delete(Db *db, const char *name, DbCallback callback, void *userdata) {

@@ -25,10 +25,10 @@ int admin_stats(Db *db, DbCallback callback, void *userdata);
 /* Rows (metric, labels, value) as Prometheus prints them, those of one metric together; labels: queue="a",le="1". */
 int admin_metrics(Db *db, DbCallback callback, void *userdata);
 
-/* For client verbs: waits for the answer, a row as above. only: one queue's name or one worker's id; NULL: all. */
+/* For client verbs: waits for the answer, a row as above. after: of the page, as above; what is not paged has none. */
 typedef enum AdminView {
     ADMIN_QUEUES,
     ADMIN_WORKERS,
     ADMIN_STATS,
 } AdminView;
-int admin_view(Db *db, AdminView view, const char *only, DbRows **ret_rows, char **ret_error);
+int admin_view(Db *db, AdminView view, const char *after, DbRows **ret_rows, char **ret_error);

@@ -61,6 +61,14 @@ def test_more_tasks_than_a_page(verb: Callable[..., subprocess.CompletedProcess[
         assert len({json.loads(line)["id"] for line in lines}) == min(limit, 250)
 
 
+def test_more_queues_than_a_page(verb: Callable[..., subprocess.CompletedProcess[str]], start_api: Callable[..., Any],
+                                 db: psycopg.Connection) -> None:
+    api = start_api()
+    db.execute("SELECT pgmill.submit('t', queue => 'q' || n) FROM generate_series(1, 1001) n")
+    lines = verb("queues", port=api.port).stdout.splitlines()
+    assert {line.split()[0] for line in lines} == {"QUEUE", *(f"q{n}" for n in range(1, 1002))}
+
+
 @pytest.mark.parametrize("arguments, status, complaint", [
     (["show", "01939b5e-0000-7000-8000-000000000000"], 66, "no task"),
     (["cancel", "01939b5e-0000-7000-8000-000000000000"], 66, "no task"),

@@ -153,6 +153,16 @@ def test_queues_workers_and_stats_are_shown(pgmill: str, database: str, mill: Mi
     assert json.loads(run(pgmill, database, "stats", "--json").stdout)["submitted"] == 2
 
 
+def test_every_queue_is_listed(pgmill: str, database: str, mill: Mill) -> None:
+    names = {f"q{n}" for n in range(1001)}
+    mill.db.execute("SELECT pgmill.submit('t', queue => q) FROM unnest(%s::text[]) q", [list(names)])
+    mill.db.execute("SELECT pgmill.tidy()")
+    lines = run(pgmill, database, "queues").stdout.splitlines()
+    assert len(lines) == 1002 and {line.split()[0] for line in lines[1:]} == names
+    shown = [json.loads(line) for line in run(pgmill, database, "queues", "--json").stdout.splitlines()]
+    assert len(shown) == 1001 and {queue["name"] for queue in shown} == names
+
+
 def test_what_a_terminal_would_obey_is_not_printed(pgmill: str, database: str, mill: Mill) -> None:
     worker = mill.worker()
     mill.db.execute("UPDATE pgmill.workers SET host = E'a\\x1b[2Jb' WHERE id = %s", [worker.id])
