@@ -30,7 +30,7 @@ LANGUAGE sql IMMUTABLE AS $$
     ('own',  'submit read operate sql api worker',
                                         'uuid_v7 uuid_time uuid_floor rfc3339 status rights'),
     ('part', '',                        'lock_class bounds histogram plus buckets ready_names due wake_queue running apart '
-                                        'ready_queues oldest_due oldest_due_but runs whole_state fold abandoned_queues '
+                                        'ready_queues make_queues oldest_due oldest_due_but runs whole_state fold abandoned_queues '
                                         'state_after errors_add end_runs wake_limited wake_returned be_patient confirm steerable '
                                         'call_worker tell notify_events is_quiet set_rights'),
     ('look', 'read operate api',        'task tally queue_names'),

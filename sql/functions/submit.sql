@@ -64,6 +64,7 @@ COMMENT ON FUNCTION pgmill.submit IS
 -- What those who submit such tasks should know: which of them no living worker takes now; arrays in parallel.
 CREATE OR REPLACE FUNCTION pgmill.warnings(queues text[], names text[]) RETURNS TABLE (queue text, name text, warning text)
 LANGUAGE plpgsql STABLE  -- which keeps its plan
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 BEGIN
@@ -90,11 +91,46 @@ BEGIN
 END
 $$;
 
--- A group from the API; arrays in parallel, tags as array literals. The ids come from the API, so that a group
+-- Those of the queues that do not exist come into being by their makers; arrays in parallel, and NULL is nobody's.
+-- check_violation where a maker would have more of them than mosts allows. Transactions at the same time do not see what
+-- the others make.
+CREATE OR REPLACE FUNCTION pgmill.make_queues(queues text[], makers text[], mosts int[]) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+  fresh record;
+BEGIN
+  FOR fresh IN
+    SELECT u.maker, min(u.most) AS most, array_agg(DISTINCT u.queue) AS queues
+    FROM (SELECT DISTINCT * FROM unnest(queues, makers, mosts)) AS u (queue, maker, most)
+    WHERE u.maker IS NOT NULL
+      AND NOT EXISTS (SELECT FROM pgmill.tallies t WHERE t.queue = u.queue AND t.writer IS NOT NULL)
+      AND NOT EXISTS (SELECT FROM pgmill.queues q WHERE q.name = u.queue)
+      AND NOT EXISTS (SELECT FROM pgmill.workers w JOIN pgmill.heartbeats h ON h.worker = w.id AND NOT h.dead
+                      WHERE u.queue = ANY (w.queues))
+    GROUP BY u.maker
+  LOOP
+    IF cardinality(fresh.queues) + (SELECT count(DISTINCT t.queue) FROM pgmill.tallies t WHERE t.maker = fresh.maker)
+       > fresh.most THEN
+      RAISE check_violation USING CONSTRAINT = 'queue', MESSAGE = format(
+        'the queue "%s" does not exist, and %s may bring at most %s into being; use one that exists, delete some that are '
+        'not used, or raise QueueNames= in the section [API] of pgmill.conf', fresh.queues[1],
+        coalesce('the token "' || nullif(fresh.maker, '') || '"', 'clients without a token'), fresh.most);
+    END IF;
+    INSERT INTO pgmill.tallies (writer, queue, maker) SELECT pg_backend_pid(), q, fresh.maker FROM unnest(fresh.queues) q
+    ON CONFLICT (writer, minute, queue) DO NOTHING;
+  END LOOP;
+END
+$$;
+
+-- A group from the API; arrays in parallel, tags as array literals. makers and mosts: of pgmill.make_queues, NULL for none. The ids come from the API, so that a group
 -- whose answer was lost can be sent again: rows that are there already are left alone, and waited for.
 CREATE OR REPLACE FUNCTION pgmill.submit_group(
   ids uuid[], queues text[], names text[], payloads text[], priorities pgmill.priority[],
-  scheduled timestamptz[], tries int[], timeouts float8[], tags text[], unique_keys text[]
+  scheduled timestamptz[], tries int[], timeouts float8[], tags text[], unique_keys text[],
+  makers text[] DEFAULT NULL, mosts int[] DEFAULT NULL
 ) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET plan_cache_mode = force_generic_plan  -- else each group is planned anew, for its number of rows
@@ -103,6 +139,9 @@ AS $$
 DECLARE
   fresh uuid[];
 BEGIN
+  IF makers IS NOT NULL THEN
+    PERFORM pgmill.make_queues(queues, makers, mosts);
+  END IF;
   WITH stored AS (
     INSERT INTO pgmill.tasks (id, queue, name, payload, priority, scheduled_at, due_at, max_attempts, timeout, tags,
                               unique_key, unique_held)
@@ -155,7 +194,7 @@ $$;
 CREATE OR REPLACE FUNCTION pgmill.submit_keyed(
   scope text, key text, request bytea, ids uuid[], queues text[], names text[], payloads text[],
   priorities pgmill.priority[], scheduled timestamptz[], tries int[], timeouts float8[], tags text[],
-  unique_keys text[], skip boolean DEFAULT false, OUT verdict text, OUT stored uuid[], OUT holder uuid, OUT places int[]
+  unique_keys text[], skip boolean DEFAULT false, makers text[] DEFAULT NULL, mosts int[] DEFAULT NULL, OUT verdict text, OUT stored uuid[], OUT holder uuid, OUT places int[]
 )
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
@@ -195,13 +234,13 @@ BEGIN
       SELECT coalesce(array_agg(u.id), '{}') AS ids, array_agg(u.queue) AS queues, array_agg(u.name) AS names,
              array_agg(u.payload) AS payloads, array_agg(u.priority) AS priorities, array_agg(u.scheduled) AS scheduled,
              array_agg(u.tries) AS tries, array_agg(u.timeout) AS timeouts, array_agg(u.tags) AS tags,
-             array_agg(u.unique_key) AS unique_keys
+             array_agg(u.unique_key) AS unique_keys, array_agg(u.maker) AS makers, array_agg(u.most) AS mosts
       INTO g
-      FROM unnest(ids, queues, names, payloads, priorities, scheduled, tries, timeouts, tags, unique_keys) WITH ORDINALITY
-        AS u (id, queue, name, payload, priority, scheduled, tries, timeout, tags, unique_key, n)
+      FROM unnest(ids, queues, names, payloads, priorities, scheduled, tries, timeouts, tags, unique_keys, makers, mosts)
+        WITH ORDINALITY AS u (id, queue, name, payload, priority, scheduled, tries, timeout, tags, unique_key, maker, most, n)
       WHERE u.n - 1 <> ALL (places);
       PERFORM pgmill.submit_group(g.ids, g.queues, g.names, g.payloads, g.priorities, g.scheduled, g.tries, g.timeouts,
-                                  g.tags, g.unique_keys);
+                                  g.tags, g.unique_keys, g.makers, g.mosts);
       verdict := 'stored';
       EXIT;
     EXCEPTION WHEN unique_violation THEN

@@ -49,11 +49,12 @@ LANGUAGE sql VOLATILE AS $$
   )
   INSERT INTO pgmill.tallies AS t
     (minute, writer, queue, submitted, completed, failed, cancelled, retried, rescued, refused, reopened_failed,
-     reopened_cancelled, paused, wait_seconds, run_seconds, waits, runs, used_at)
+     reopened_cancelled, paused, wait_seconds, run_seconds, waits, runs, used_at, maker)
   SELECT '-infinity', 0, CASE WHEN g.queue <> ALL (forgotten) THEN g.queue ELSE '' END AS queue,
          sum(submitted), sum(completed), sum(failed), sum(cancelled), sum(retried), sum(rescued),
          sum(refused), sum(reopened_failed), sum(reopened_cancelled), sum(paused), sum(wait_seconds), sum(run_seconds),
-         pgmill.total(waits), pgmill.total(runs), max(coalesce(used_at, minute))
+         pgmill.total(waits), pgmill.total(runs), max(coalesce(used_at, minute)),
+         max(maker) FILTER (WHERE g.queue <> ALL (forgotten))
   FROM gone g GROUP BY 3 ORDER BY 3
   ON CONFLICT (writer, minute, queue) DO UPDATE SET
     submitted = t.submitted + excluded.submitted, completed = t.completed + excluded.completed,
@@ -63,7 +64,7 @@ LANGUAGE sql VOLATILE AS $$
     reopened_cancelled = t.reopened_cancelled + excluded.reopened_cancelled, paused = t.paused + excluded.paused,
     wait_seconds = t.wait_seconds + excluded.wait_seconds, run_seconds = t.run_seconds + excluded.run_seconds,
     waits = pgmill.plus(t.waits, excluded.waits), runs = pgmill.plus(t.runs, excluded.runs),
-    used_at = greatest(t.used_at, excluded.used_at)
+    used_at = greatest(t.used_at, excluded.used_at), maker = coalesce(t.maker, excluded.maker)
 $$;
 
 -- Queues that nothing was heard of for a day, that have no settings, no worker and no task that has not ended.

@@ -47,9 +47,7 @@ static void answer_submitted(HttpRequest *r, Id id, bool replayed, Buf *task) {
 }
 
 /* The task, and the member `warning` where there is one. */
-static void stored_json(const DbRows *rows, size_t row, unsigned first, Buf *b) {
-    const char *warning = task_row_behind(rows, row, first, 0);
-
+static void stored_json(const DbRows *rows, size_t row, unsigned first, const char *warning, Buf *b) {
     task_row_json(rows, row, first, b);
     if (!warning || buf_error(b) < 0)
         return;
@@ -59,11 +57,12 @@ static void stored_json(const DbRows *rows, size_t row, unsigned first, Buf *b) 
     buf_putc(b, '}');
 }
 
-void answer_stored(HttpRequest *r, Id id, bool replayed, const DbRows *rows, size_t row, unsigned first) {
+void answer_stored(HttpRequest *r, Id id, bool replayed, const DbRows *rows, size_t row, unsigned first,
+    const char *warning) {
     Buf task = {};
 
     if (rows)
-        stored_json(rows, row, first, &task);
+        stored_json(rows, row, first, warning, &task);
     else /* a refusal would make the client submit it again, so the id must do */
         buf_printf(&task, "{\"id\": \"%s\"}", ID_TEXT(id));
     answer_submitted(r, id, replayed, &task);

@@ -15,8 +15,9 @@ void answer_task(HttpRequest *r, unsigned status, const DbRows *rows, size_t row
 void answer_missing(HttpRequest *r, Id id); /* 404 */
 
 /* 201 with Location and the task in such a row, as a read would print it; rows NULL: with its id alone. 200 and
- * Idempotency-Replayed if it was stored by an earlier request. */
-void answer_stored(HttpRequest *r, Id id, bool replayed, const DbRows *rows, size_t row, unsigned first);
+ * Idempotency-Replayed if it was stored by an earlier request. warning: the member of that name; NULL: none. */
+void answer_stored(HttpRequest *r, Id id, bool replayed, const DbRows *rows, size_t row, unsigned first,
+    const char *warning);
 
 /* A submission that is not stored: what envelope_parse() complained of; what the database refused. */
 void answer_complaints(HttpRequest *r, int outcome, const Fields *complaints);

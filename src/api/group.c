@@ -182,7 +182,7 @@ static void group_deliver(Group *g, const DbRows *rows) {
     for (size_t i = 0; i < g->count; i++) {
         row = find_row(rows, row + 1, g->items[i]->id);
         if (row != SIZE_MAX)
-            ops->found(g->items[i]->request, g->items[i]->id, rows, row);
+            ops->found(g->items[i], rows, row);
         else
             ops->missing(g->items[i]->request, g->items[i]->id);
         item_free(g->owner, g->items[i]);

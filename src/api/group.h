@@ -29,7 +29,7 @@ typedef struct GroupItem {
 /* How an item's request is answered. Each must answer it; the item is freed after. */
 typedef struct GroupOps {
     bool store; /* items are stored, then read; else only read */
-    void (*found)(HttpRequest *r, Id id, const DbRows *rows, size_t row); /* TASK columns */
+    void (*found)(const GroupItem *item, const DbRows *rows, size_t row); /* TASK columns */
     void (*missing)(HttpRequest *r, Id id);                /* no such row; or stored, and deleted since */
     void (*refused)(HttpRequest *r, const DbReply *reply); /* this very item, and not stored */
     void (*gave_up)(HttpRequest *r, bool lost);            /* lost: it may be stored all the same */

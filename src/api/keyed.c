@@ -4,6 +4,7 @@
 #include "api/answer.h"
 #include "api/ask.h"
 #include "api/failure.h"
+#include "api/known.h"
 #include "api/problem.h"
 #include "base/digest.h"
 
@@ -102,7 +103,8 @@ static void answer_first(HttpRequest *r, bool replayed, const DbRows *rows) {
 
     if (id_parse(db_value(rows, 0, COLUMN_FIRST), &id) < 0)
         return problem_answer(r, PROBLEM_INTERNAL, "The database answered without an id");
-    answer_stored(r, id, replayed, db_value(rows, 0, COLUMN_TASK) ? rows : NULL, 0, COLUMN_TASK);
+    answer_stored(r, id, replayed, db_value(rows, 0, COLUMN_TASK) ? rows : NULL, 0, COLUMN_TASK,
+        task_row_behind(rows, 0, COLUMN_TASK, 0));
 }
 
 static void on_submitted(const Ask *ask, const DbRows *rows) {
@@ -156,7 +158,9 @@ static void submit(Api *api, HttpRequest *r, Keyed *k) {
         .done = done };
     int n = 0;
 
-    if (k->key.key)
+    for (size_t i = 0; n >= 0 && i < k->all.count; i++)
+        n = known_look(k->all.tasks[i], http_client(r), (unsigned) api->config.queue_names);
+    if (n >= 0 && k->key.key)
         n = string_printf(&ask.keys[0], "Idempotency-Key %s\n%s", k->scope, k->key_text);
     if (n >= 0 && !k->many && task->unique_key)
         n = string_printf(

@@ -10,7 +10,8 @@
 
 #define WAIT_MAX 60 /* seconds */
 
-static void on_found(HttpRequest *r, _unused_ Id id, const DbRows *rows, size_t row) {
+static void on_found(const GroupItem *item, const DbRows *rows, size_t row) {
+    HttpRequest *r = item->request;
     unsigned status;
 
     const char *now = task_row_value(rows, row, 0, "status");

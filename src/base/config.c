@@ -61,6 +61,8 @@ static const Key keys[] = {
     { "API", "AddressConnectionsMax", "address-connections-max", "PGMILL_ADDRESS_CONNECTIONS_MAX", KEY_COUNT,
         FIELD(address_connections_max), true, "1", "100000", "256", "N",
         "connections from one address of another machine" },
+    { "API", "QueueNames", "queue-names", "PGMILL_QUEUE_NAMES", KEY_COUNT, FIELD(queue_names), true, "1",
+        "1000000", "1000", "N", "queues that the submissions of a token may bring into being" },
     { "Worker", "Queues", "queues", "PGMILL_QUEUES", KEY_LIST, FIELD(queues), false, NULL, NULL, "default",
         "NAMES", "queues to take tasks from" },
     { "Worker", "Concurrency", "concurrency", "PGMILL_CONCURRENCY", KEY_COUNT, FIELD(concurrency), false, "1",

@@ -24,6 +24,7 @@ typedef struct Config {
     uint64_t body_max;    /* [API] BodyMax=; bytes */
     uint64_t connections_max;         /* [API] ConnectionsMax=; in all */
     uint64_t address_connections_max; /* [API] AddressConnectionsMax=; from one address beyond loopback */
+    uint64_t queue_names;             /* [API] QueueNames=; queues that one token may bring into being */
     char **queues;                    /* [Worker] Queues= */
     uint64_t concurrency;             /* [Worker] Concurrency=; tasks at once */
     char **tasks;                     /* [Worker] TasksPath=; folders of handler files, the first one wins */

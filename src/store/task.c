@@ -85,6 +85,8 @@ TaskNew *task_new_free(TaskNew *t) {
     free(t->payload);
     free(t->scheduled_at);
     free(t->unique_key);
+    free(t->maker);
+    free(t->warning);
     free(t);
     return NULL;
 }
@@ -206,9 +208,8 @@ const char *task_row_value(const DbRows *rows, size_t row, unsigned first, const
 
 /* ---- submit ---- */
 
-enum { SUBMIT_PARAMS = 10 };
-
-#define SUBMIT_GROUP "SELECT pgmill.submit_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+/* Every submission has the first of them; where a client's queue may be a new one, the rest too. */
+enum { TASK_PARAMS = 10, SUBMIT_PARAMS = TASK_PARAMS + 2 };
 
 static const DbStatement wake = { .name = "wake", .sql = "SELECT pgmill.wake($1, $2)", .params = 2 };
 
@@ -238,6 +239,8 @@ static int task_add(Buf p[static SUBMIT_PARAMS], const TaskNew *t) {
     t->max_attempts > 0 ? array_addf(&p[6], "%d", t->max_attempts) : array_add(&p[6], NULL);
     t->timeout > 0 ? array_addf(&p[7], "%.6f", t->timeout) : array_add(&p[7], NULL);
     array_add(&p[9], t->unique_key);
+    array_add(&p[10], t->maker);
+    t->maker ? array_addf(&p[11], "%u", t->queues_max) : array_add(&p[11], NULL);
     return tags_add(&p[8], t->tags);
 }
 
@@ -274,20 +277,31 @@ int task_rehearse(Db *db, size_t bytes, DbCallback callback, void *userdata) {
 }
 
 /* The second function is given the first one's result only so that it runs after it. */
+#define SUBMIT_GROUP(warning, new_queues, more)                                            \
+    "SELECT " TASK_COLUMNS ", " warning                                                    \
+    " FROM (SELECT pgmill.submit_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10" new_queues \
+    ")::text AS done) s "                                                                  \
+    "CROSS JOIN LATERAL pgmill.read_group($1, s.done) " more
+
 int task_submit_group(Db *db, TaskNew *const tasks[], size_t n, DbCallback callback, void *userdata) {
-    static const DbStatement statement = {
-        .name = "submit_group",
-        .sql = "SELECT " TASK_COLUMNS ", warning FROM (" SUBMIT_GROUP "::text AS done) s "
-               "CROSS JOIN LATERAL pgmill.read_group($1, s.done) "
-               "LEFT JOIN pgmill.warnings($2, $3) USING (queue, name)",
+    static const DbStatement known = {
+        .name = "submit_group", .sql = SUBMIT_GROUP("NULL", "", ""), .params = TASK_PARAMS
+    };
+    static const DbStatement unknown = {
+        .name = "submit_unknown",
+        .sql = SUBMIT_GROUP("warning", ", $11, $12", "LEFT JOIN pgmill.warnings($2, $3) USING (queue, name)"),
         .params = SUBMIT_PARAMS,
     };
+    const DbStatement *statement = &known;
     Buf p[SUBMIT_PARAMS] = {};
     const char *literals[SUBMIT_PARAMS];
 
+    for (size_t i = 0; i < n; i++)
+        if (tasks[i]->maker)
+            statement = &unknown;
     int r = submit_params(tasks, n, p, literals);
     if (r >= 0)
-        r = db_call(db, &statement, literals, callback, userdata);
+        r = db_call(db, statement, literals, callback, userdata);
     if (r >= 0)
         submit_wake(db, literals);
     params_done(p);
@@ -301,7 +315,7 @@ int task_submit_keyed(Db *db, const TaskKey *key, TaskNew *const tasks[], size_t
         .sql = "SELECT verdict, to_json(stored), holder, to_json(places), stored[1], " TASK_COLUMNS
                ", list[1], to_json(list) "
                "FROM pgmill.submit_keyed("
-               "$1, $2, decode($3, 'hex'), $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) k "
+               "$1, $2, decode($3, 'hex'), $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $16, $14, $15) k "
                "LEFT JOIN LATERAL pgmill.read(k.stored[1], k.verdict) ON true "
                "CROSS JOIN (SELECT array_agg(w.warning) AS list "
                "FROM (SELECT warning FROM pgmill.warnings($5, $6) LIMIT 10) w) w",
@@ -330,7 +344,7 @@ int task_submit(Db *db, const TaskNew *task, DbOutcome *ret_outcome, char **ret_
             "scheduled_at => ($6::timestamptz[])[1], max_attempts => ($7::int[])[1], "
             "timeout => make_interval(secs => ($8::float8[])[1]), tags => ($9::text[])[1]::text[], "
             "unique_key => ($10::text[])[1])",
-        .params = SUBMIT_PARAMS,
+        .params = TASK_PARAMS,
     };
     TaskNew *const tasks[] = { (TaskNew *) task };
     Buf p[SUBMIT_PARAMS] = {};
@@ -369,7 +383,7 @@ int task_submit_tick(Db *db, const TaskNew *task, const TaskTick *tick, char **r
     static const DbStatement statement = {
         .name = "submit_tick",
         .sql = "SELECT pgmill.submit_tick($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
-        .params = 3 + SUBMIT_PARAMS,
+        .params = 3 + TASK_PARAMS,
     };
     TaskNew *const tasks[] = { (TaskNew *) task };
     _cleanup_(db_rows_freep) DbRows *rows = NULL;

@@ -63,11 +63,14 @@ typedef struct TaskNew {
     char *name;
     char *payload; /* JSON text, byte for byte as the client wrote it */
     TaskPriority priority;
-    char *scheduled_at; /* as time_format() writes it; NULL: now */
-    int max_attempts;   /* 0: the handler's */
-    double timeout;     /* seconds; 0: the handler's */
-    char **tags;        /* NULL-terminated; NULL: none */
-    char *unique_key;   /* NULL: none */
+    char *scheduled_at;  /* as time_format() writes it; NULL: now */
+    int max_attempts;    /* 0: the handler's */
+    double timeout;      /* seconds; 0: the handler's */
+    char **tags;         /* NULL-terminated; NULL: none */
+    char *unique_key;    /* NULL: none */
+    char *maker;         /* who brings the queue into being, if it is a new one; NULL: it needs no look */
+    unsigned queues_max; /* that a maker may bring into being */
+    char *warning;       /* known before it is stored; NULL: none */
 } TaskNew;
 
 TaskNew *task_new_free(TaskNew *t);
@@ -76,7 +79,7 @@ void task_new_freep(TaskNew **t);
 /*
  * One transaction for n tasks. The callback comes once, after the durable commit: DB_OK all are stored (those
  * that a former sending had stored already included), with rows as of task_read_group(); DB_INVALID one of them was
- * refused and none is stored.
+ * refused and none is stored. Behind the columns: the warning, NULL if none of the tasks has a maker.
  * Then wakes sleeping workers, in a transaction of its own. Errors: -ENOTCONN, -ENOMEM.
  */
 int task_submit_group(Db *db, TaskNew *const tasks[], size_t n, DbCallback callback, void *userdata);

@@ -8,7 +8,7 @@ import uuid
 import psycopg
 import pytest
 
-from support.api import Client
+from support.api import Answer, Client
 from support.process import eventually
 
 TASK = {"name": "t"}
@@ -22,6 +22,30 @@ def register(db: psycopg.Connection, queue: str = "default") -> str:
 
 
 # ---- queues ----
+
+
+def bulk(api: Client, names: range, expect: int) -> Answer:
+    tasks = [TASK | {"queue": f"q{n}"} for n in names]
+    return api.send("POST", "/api/tasks/bulk", {"tasks": tasks}, expect)
+
+
+def test_a_client_may_bring_a_thousand_queues_into_being(api: Client, db: psycopg.Connection) -> None:
+    db.execute("SELECT pgmill.submit('t', queue => 'owners')")
+    assert bulk(api, range(1001), 422).fields == ["queue"]
+    bulk(api, range(999), 201)
+    db.execute("SELECT pgmill.tidy()")
+    api.post(TASK | {"queue": "q999"})
+    refused = api.post(TASK | {"queue": "one-more"}, 422)
+    assert refused.fields == ["queue"] and '"one-more" does not exist' in refused.json["detail"]
+    assert "QueueNames=" in refused.json["detail"] and "without a token" in refused.json["detail"]
+    assert api.post(TASK | {"queue": "one-more"}, 422, Idempotency_Key="k").fields == ["queue"]
+    api.get("/api/queues/one-more", 404)
+    for queue in ("q0", "q999", "owners"):  # which exist, whoever made them
+        api.post(TASK | {"queue": queue})
+    bulk(api, range(1000), 201)
+    db.execute("SELECT pgmill.cancel(id) FROM pgmill.task WHERE queue = 'q7'")
+    api.send("DELETE", "/api/queues/q7", None, 204)
+    api.post(TASK | {"queue": "one-more"}, Idempotency_Key="k")
 
 
 def test_a_queue_is_there_once_it_was_used_or_configured(api: Client) -> None:

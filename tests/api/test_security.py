@@ -148,6 +148,23 @@ def test_idempotency_keys_are_each_tokens_own(guarded: Callable, tokens: dict[st
     assert answers[0].json["id"] == answers[2].json["id"] != answers[1].json["id"]
 
 
+def test_each_token_brings_queues_of_its_own_into_being(
+        start_api: Callable, tokens: dict[str, str], folder: pathlib.Path) -> None:
+    environment = {"PGMILL_TOKENS": str(folder / "tokens"), "PGMILL_QUEUE_NAMES": "2"}
+    first, second = start_api(environment=environment), start_api(environment=environment)
+
+    def post(api: object, token: str, queue: str) -> tuple[int, str]:
+        answer = Client(api.port).post(TASK | {"queue": queue}, None, Authorization=f"Bearer {tokens[token]}")
+        return answer.status, answer.json.get("detail", "")
+
+    assert [post(first, "submit", queue)[0] for queue in ("a", "b", "a")] == [201, 201, 201]
+    for api in (first, second):  # the database knows what each has made
+        status, detail = post(api, "submit", "c")
+        assert status == 422 and '"the-submit"' in detail
+    assert [post(second, "admin", queue)[0] for queue in ("c", "a", "d", "e")] == [201, 201, 201, 422]
+    assert post(second, "submit", "d")[0] == 201
+
+
 def test_a_unix_socket_needs_no_token(
         run: Callable[..., Process], database: str, folder: pathlib.Path, tokens: dict[str, str]) -> None:
     path = str(folder / "api.sock")
