@@ -124,8 +124,8 @@ bool db_bool(const DbRows *rows, size_t row, unsigned column);     /* false for 
 
 /*
  * For client verbs: the same connection with a loop of its own, one thing at a time, waiting for each answer
- * (db_wait.c). On error *ret_error is one line to print (free it): -ENOTCONN cannot connect, or the connection
- * was lost; -EIO the statement failed.
+ * (db_wait.c), a minute at most. On error *ret_error is one line to print (free it): -ENOTCONN cannot connect, the connection
+ * was lost, or the commit may not have been replicated; -EIO the statement failed.
  */
 int db_open(Db **ret, const char *conninfo, const char *name, char **ret_error); /* tries once */
 /* The same, but root, who is nobody to PostgreSQL, connects as the services do, where their user exists. */

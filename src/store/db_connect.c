@@ -84,9 +84,8 @@ void db_disconnect(Db *db) {
 }
 
 void db_connection_lost(Db *db, const char *reason) {
-    uint64_t wait = MIN(RETRY_FIRST_USEC << MIN(db->tries, 8U), RETRY_MAX_USEC);
+    uint64_t wait = MIN(RETRY_FIRST_USEC << MIN(MAX(db->tries, 1U) - 1, 8U), RETRY_MAX_USEC);
 
-    db->tries++;
     db_disconnect(db);
     /* Somewhere in the upper half, so that a restarted server is not met by everybody at once. */
     (void) db_timer_set(db, wait / 2 + random_u32() % (wait / 2));
@@ -110,7 +109,6 @@ void db_connection_broken(Db *db) {
 
 static void connection_up(Db *db) {
     (void) sd_event_source_set_enabled(db->timer, SD_EVENT_OFF);
-    db->tries = 0;
     db->up = true;
     (void) PQsetNoticeReceiver(db->conn, db_on_notice, db);
     if (db_settings_send(db) < 0)
@@ -180,18 +178,21 @@ static int connect_to(Db *db, const DbAddresses *a) {
     return connecting_watch(db, PGRES_POLLING_WRITING);
 }
 
-static void on_resolved(const char *answer, void *userdata) {
+static int connect_among(Db *db, const char *answer) {
     _cleanup_(db_addresses_done) DbAddresses a = {};
+
+    int r = db_hosts_addresses(&db->hosts, answer, db->tries - 1, &a);
+    if (r < 0 || a.n > 0)
+        return r < 0 ? r : connect_to(db, &a);
+    db_connection_lost(db, a.error);
+    return 0;
+}
+
+static void on_resolved(const char *answer, void *userdata) {
     Db *db = userdata;
 
-    int r = db_hosts_addresses(&db->hosts, answer, &a);
+    int r = connect_among(db, answer);
     db->resolve = resolve_free(db->resolve);
-    if (r >= 0 && a.n == 0) {
-        db_connection_lost(db, a.error);
-        return;
-    }
-    if (r >= 0)
-        r = connect_to(db, &a);
     if (r < 0)
         db_connection_lost(db, "out of memory");
 }
@@ -225,8 +226,9 @@ static int connect_start(Db *db) {
     int r = find_hosts(db);
     if (r < 0)
         return r;
+    db->tries++;
     if (!db->hosts.names[0])
-        return connect_to(db, NULL);
+        return db_hosts_is_list(&db->hosts) ? connect_among(db, "") : connect_to(db, NULL);
     r = resolve_start(&db->resolve, db->event, db->hosts.names, on_resolved, db);
     if (r == -ENOMEM)
         return r;

@@ -105,7 +105,35 @@ static int add_name(DbAddresses *a, size_t number, const char *host, const char 
     return string_printf(&a->error, "cannot resolve \"%s\": %.*s", host, (int) length, error);
 }
 
-int db_hosts_addresses(const DbHosts *h, const char *answer, DbAddresses *ret) {
+bool db_hosts_is_list(const DbHosts *h) {
+    const size_t n = count(h->hosts), ports = count(h->ports);
+
+    return n > 1 && (ports == 1 || ports == n);
+}
+
+/* "a,b,c" becomes "b,c,a". */
+static void turn(Buf *list, size_t places) {
+    const char *from = list->data;
+    Buf turned = {};
+
+    for (; places > 0; places--)
+        from = strchr(from, ',') + 1;
+    buf_puts(&turned, from);
+    buf_putc(&turned, ',');
+    buf_add(&turned, list->data, (size_t) (from - list->data) - 1);
+    buf_done(list);
+    *list = turned;
+}
+
+static void begin_with(DbAddresses *a, size_t first) {
+    Buf *const lists[] = { &a->host, &a->hostaddr, &a->port };
+
+    for (size_t i = 0; first > 0 && i < ELEMENTS(lists); i++)
+        if (buf_error(lists[i]) == 0)
+            turn(lists[i], first);
+}
+
+int db_hosts_addresses(const DbHosts *h, const char *answer, size_t tried, DbAddresses *ret) {
     const bool one_port = count(h->ports) == 1;
     size_t number = 0;
     int r = 0;
@@ -118,6 +146,8 @@ int db_hosts_addresses(const DbHosts *h, const char *answer, DbAddresses *ret) {
         else
             add(ret, h->hosts[i], "", 0, port);
     }
+    if (ret->n > 0)
+        begin_with(ret, tried % ret->n);
     if (r >= 0 && (buf_error(&ret->host) < 0 || buf_error(&ret->hostaddr) < 0 || buf_error(&ret->port) < 0))
         r = -ENOMEM;
     return r;

@@ -16,6 +16,7 @@ typedef struct DbHosts {
  * is to complain of what is wrong. -ENOMEM. */
 int db_hosts_parse(const char *host, const char *port, DbHosts *ret);
 void db_hosts_done(DbHosts *h);
+bool db_hosts_is_list(const DbHosts *h); /* of several hosts, that libpq will take */
 
 /* libpq's parameters. error: of the first name that has no address. */
 typedef struct DbAddresses {
@@ -24,6 +25,7 @@ typedef struct DbAddresses {
     char *error;
 } DbAddresses;
 
-/* answer: of resolve_start(names). n is 0 if nothing is left to connect to. -ENOMEM. */
-int db_hosts_addresses(const DbHosts *h, const char *answer, DbAddresses *ret);
+/* answer: of resolve_start(names). tried: how many attempts have failed; each begins with the next address, since libpq goes on
+ * to it by itself only when the first one answers. n is 0 if nothing is left to connect to. -ENOMEM. */
+int db_hosts_addresses(const DbHosts *h, const char *answer, size_t tried, DbAddresses *ret);
 void db_addresses_done(DbAddresses *a);

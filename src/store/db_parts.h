@@ -31,8 +31,8 @@ struct Db {
     Resolve *resolve;
     DbHosts hosts; /* being resolved */
     PGconn *conn;
-    bool up, broken; /* broken: libpq refused to send; the session ends with the loop's next turn */
-    unsigned tries;
+    bool up, broken;   /* broken: libpq refused to send; the session ends with the loop's next turn */
+    unsigned tries;    /* to connect, since the last session that could be used */
     uint64_t patience; /* 0: without end */
     char *last_words;  /* why the session ends, from who knows best */
     char *conninfo, *name;

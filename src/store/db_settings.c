@@ -25,8 +25,11 @@ static void on_set(Db *db, const DbReply *reply, _unused_ void *userdata) {
         db_reconnect(db, reply->message);
     else if (db->events->writes && db_bool(reply->rows, 0, 1))
         db_reconnect(db, "the server takes no writes: it is a standby, or sessions are read-only");
-    else if (db->events->connected)
-        db->events->connected(db, db->userdata);
+    else {
+        db->tries = 0;
+        if (db->events->connected)
+            db->events->connected(db, db->userdata);
+    }
 }
 
 /* Before all else, since whoever owns the database chooses where names are looked up, and could put functions of his own in

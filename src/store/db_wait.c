@@ -7,8 +7,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/time.h"
 #include "base/util.h"
 #include "store/db.h"
+
+/* Units wait for these verbs without end, so they must not wait so for a connection that has gone mute. */
+#define PATIENCE_USEC (60 * USEC_PER_SEC)
 
 /* What a waiting caller waits for. The connection's userdata, so lost() finds it. */
 typedef struct Wait {
@@ -64,6 +68,7 @@ int db_open(Db **ret, const char *conninfo, const char *name, char **ret_error) 
         *ret_error = w.error;
         return r;
     }
+    db_patience(db, PATIENCE_USEC);
     *ret = TAKE_PTR(db);
     return 0;
 }
@@ -85,10 +90,12 @@ static void on_reply(Db *db, const DbReply *reply, void *userdata) {
     Wait *w = userdata;
 
     w->done = true;
-    w->outcome = reply->outcome;
+    w->outcome = db_outcome(reply);
     w->rows = db_take_rows(db);
-    if (reply->outcome != DB_OK)
-        (void) string_replace(&w->error, reply->message);
+    if (w->outcome != DB_OK)
+        (void) string_replace(
+            &w->error, reply->warned ? "the outcome is unknown: the commit may not have been replicated"
+                                     : reply->message);
 }
 
 int db_query(Db *db, const DbStatement *statement, const char *const params[], DbRows **ret_rows,

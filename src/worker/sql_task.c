@@ -22,7 +22,7 @@ typedef struct Session {
     bool ready;       /* set up */
     bool sent;        /* the run's transaction is under way */
     bool interrupted; /* an interrupt may still be on its way to this backend */
-    uint64_t idle_since;
+    uint64_t idle_since, patience;
 } Session;
 
 struct Pool {
@@ -45,6 +45,7 @@ static Run *run_leave(Session *s) {
 
     s->sent = false;
     s->idle_since = time_now_boottime();
+    db_patience(s->db, s->patience);
     if (run)
         run->execution = NULL;
     if (s->interrupted) /* what may still come must not hit what this backend does next */
@@ -125,6 +126,13 @@ static void on_lost(_unused_ Db *db, const char *error, void *userdata) {
     run_judged(run_leave(s), &v);
 }
 
+/* The statement itself takes as long as it takes. */
+static void on_heard(Db *db, const DbReply *reply, _unused_ void *userdata) {
+    if (reply->outcome == DB_OK)
+        db_patience(db, 0);
+}
+
+/* Behind a question whose answer comes at once: a session may have gone mute while it was idle. */
 static void perform(Session *s) {
     Run *run = s->run;
 
@@ -140,7 +148,7 @@ static void perform(Session *s) {
         .timeout_usec = run->timeout_usec,
     };
     s->sent = true;
-    if (sql_task_perform(s->db, &task, on_performed, s) < 0)
+    if (worker_session(s->db, 0, on_heard, NULL) < 0 || sql_task_perform(s->db, &task, on_performed, s) < 0)
         db_reconnect(s->db, "cannot send");
 }
 
@@ -161,6 +169,8 @@ static int session_new(Pool *pool, const Worker *w, Session **ret) {
         free(s);
         return r;
     }
+    s->patience = fence_patience(&w->fence);
+    db_patience(s->db, s->patience);
     s->next = pool->sessions;
     *ret = pool->sessions = s;
     return 0;

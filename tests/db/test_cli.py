@@ -3,8 +3,13 @@
 
 import json
 import subprocess
+from collections.abc import Callable
 
 import pytest
+
+from support.cluster import Cluster
+from support.process import eventually
+from support.proxy import SERVER, Proxy
 
 from .conftest import Mill
 
@@ -167,3 +172,29 @@ def test_what_a_terminal_would_obey_is_not_printed(pgmill: str, database: str, m
     worker = mill.worker()
     mill.db.execute("UPDATE pgmill.workers SET host = E'a\\x1b[2Jb' WHERE id = %s", [worker.id])
     assert "a?[2Jb" in run(pgmill, database, "workers").stdout
+
+
+@pytest.mark.long
+def test_a_verb_does_not_wait_for_ever_for_an_answer(pgmill: str, database: str, wires: Callable[[str], Proxy]) -> None:
+    """Units like that of a schedule let it wait as long as it likes."""
+    wire = wires(database)
+    trap = wire.trap(SERVER, lambda kind, body: kind == "T" and b"unique_key" in body)
+    with subprocess.Popen([pgmill, "show", "--database", wire.url, "00000000-0000-0000-0000-000000000000"],
+                          stderr=subprocess.PIPE, text=True) as verb:
+        trap.wait()
+        assert verb.wait(100) == 69
+        assert "no answer of the server within" in verb.stderr.read()
+
+
+@pytest.mark.long
+def test_a_commit_that_may_not_be_replicated_is_not_acknowledged(pgmill: str, own_cluster: Cluster) -> None:
+    url = own_cluster.fresh()
+    own_cluster.configure(synchronous_standby_names="elsewhere")
+    admin = own_cluster.admin
+    eventually(lambda: admin.execute("SHOW synchronous_standby_names").fetchone() == ("elsewhere",))
+    with subprocess.Popen([pgmill, "submit", "--database", url, "t"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True) as verb:
+        eventually(lambda: admin.execute(
+            "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'").fetchone())
+        assert verb.wait(60) == 69
+        assert verb.stdout.read() == "" and "may not have been replicated" in verb.stderr.read()

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
 """What a worker makes of a connection that goes bad, and what it says of it."""
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from support.process import Process, eventually
 from support.proxy import Proxy
@@ -29,6 +31,21 @@ def test_a_connection_that_went_mute_is_made_anew(
     assert mill.ended(id, within=60)["attempt"] == 1
     assert mill.runs() == ["start"]
     mill.ended(mill.submit("t"))
+
+
+@pytest.mark.long
+def test_a_host_that_accepts_and_says_nothing_does_not_hide_the_next(
+        database: str, run: Callable[..., Process], db: psycopg.Connection, folder: Path,
+        wires: Callable[[str], Proxy]) -> None:
+    """As a proxy does that has no server behind it."""
+    wire = wires(database)
+    port = conninfo_to_dict(wire.url)["port"]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hosts = make_conninfo(wire.url, host="127.0.0.1,127.0.0.1", port=f"{silent.getsockname()[1]},{port}")
+        mill = Mill(run, hosts, db, folder)
+        mill.handler("t", "true")
+        mill.start("w", "--grace", "6s")
+        mill.ended(mill.submit("t"), within=60)
 
 
 def test_each_reason_for_a_lost_database_is_logged_once_and_on_one_line(mill: Mill) -> None:

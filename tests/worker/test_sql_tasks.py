@@ -2,6 +2,7 @@
 """Mode=sql: effects and completion are one transaction."""
 
 import uuid
+from collections.abc import Callable
 
 import psycopg
 import pytest
@@ -9,6 +10,7 @@ from psycopg import sql
 
 from support.cluster import Cluster
 from support.process import Process, eventually
+from support.proxy import Proxy
 
 from .conftest import Mill
 
@@ -266,3 +268,14 @@ def test_whatever_is_killed_at_whatever_step_the_effect_is_there_once(
     assert charges(mill.db) == 1
     mill.ended(mill.submit("t"))
     assert charges(mill.db) == 2
+
+
+@pytest.mark.long
+def test_a_session_that_went_mute_while_it_was_idle_is_made_anew(app: Mill, wires: Callable[[str], Proxy]) -> None:
+    wire = wires(app.database)
+    sql_handler(app, "t", "SELECT 7", Database=wire.url)
+    worker = app.start("w", "--grace", "6s")
+    app.submit("t")
+    worker.wait_log("Completed")
+    wire.mute()
+    assert app.ended(app.submit("t"), within=60)["attempt"] == 1
