@@ -54,8 +54,10 @@ struct Worker {
     sd_event_source *start_source;
 
     /* fetch.c */
-    bool fetching;     /* an answer about this one's payload is awaited */
-    int fetch_session; /* the backend where it is open; 0: nowhere */
+    Db *fetch_db;    /* NULL: nothing was to be fetched of late */
+    bool fetching;   /* an answer about this one's payload is awaited */
+    bool fetch_open; /* on this session */
+    char *fetch_why; /* it was lost last; NULL: it was not */
     Id fetched_id;
     int64_t fetched_no;
 
@@ -135,6 +137,8 @@ void runs_return_idle(Worker *w); /* the same for those that stand still, or are
 
 /* ---- fetch.c ---- */
 void fetch_want(Worker *w); /* there may be a payload to fetch, or room for one */
+void fetch_look(Worker *w); /* from the loop, now and then: tries again, or closes what is not needed */
+void fetch_done(Worker *w);
 
 /* ---- room.c ---- */
 int room_init(Worker *w); /* after the handlers were read: -ENOMEM */

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Payloads that are too large to come with a claim: fetched when their task has a slot, one after the other and part by
- * part, so that neither the session nor the memory is taken up by them. All that are here share a budget; one that is larger
- * than that is fetched when it is alone.
+ * part, so that the memory is not taken up by them. All that are here share a budget; one that is larger than that is fetched
+ * when it is alone. They come on a session of their own, which is there while there is something to fetch: the server may take
+ * its time to make the text of one, and signs of life must not wait behind it.
  */
 #include "base/log.h"
+#include "base/time.h"
 #include "worker/core.h"
+
+#define PATIENCE_USEC (60 * USEC_PER_SEC)
 
 /* Bytes of one that was fetched, from its first part to its end: what reads it keeps it. */
 static size_t taken(const Run *run) {
@@ -38,7 +42,7 @@ static Run *asked(const Worker *w) {
 static void failed(Worker *w, const DbReply *reply) {
     Run *run = asked(w);
 
-    w->fetch_session = 0;
+    w->fetch_open = false;
     if (!run)
         return;
     payload_done(&run->payload);
@@ -85,20 +89,63 @@ static void open_next(Worker *w, Run *run) {
     payload_done(&run->payload);
     w->fetched_id = run->id;
     w->fetched_no = run->claim_no;
-    w->fetch_session = db_backend_pid(w->db);
-    w->fetching = worker_open_payload(w->db, w->info.id, run->id, run->claim_no, on_opened, w) >= 0;
+    w->fetch_open = true;
+    w->fetching = worker_open_payload(w->fetch_db, w->info.id, run->id, run->claim_no, on_opened, w) >= 0;
+}
+
+static void on_connected(_unused_ Db *db, void *userdata) {
+    fetch_want(userdata);
+}
+
+static void on_lost(_unused_ Db *db, const char *error, void *userdata) {
+    Worker *w = userdata;
+
+    w->fetching = w->fetch_open = false;
+    if (!w->fetch_why || !streq(w->fetch_why, error))
+        log_warning("Cannot fetch payloads now: %s", error);
+    (void) string_replace(&w->fetch_why, error);
+}
+
+static int connect(Worker *w) {
+    static const DbEvents events = { .connected = on_connected, .lost = on_lost, .writes = true };
+    _cleanup_(freep) char *name = NULL, *error = NULL;
+
+    if (string_printf(&name, "pgmill-payload@%s", w->info.instance) < 0)
+        return -ENOMEM;
+    int r = db_new(&w->fetch_db, w->event, w->config.database, name, &events, w, &error);
+    if (r >= 0)
+        db_patience(w->fetch_db, PATIENCE_USEC);
+    return r;
 }
 
 void fetch_want(Worker *w) {
-    if (!w->session || w->fetching)
-        return;
     Run *run = next(w);
+
+    if (w->fetching)
+        return;
     if (!run) {
-        if (w->fetch_session == db_backend_pid(w->db))
-            (void) worker_close_payload(w->db);
-        w->fetch_session = 0;
-    } else if (run != asked(w) || w->fetch_session != db_backend_pid(w->db))
+        if (w->fetch_open)
+            (void) worker_close_payload(w->fetch_db);
+        w->fetch_open = false;
+    } else if (!w->fetch_db)
+        (void) connect(w); /* else with the next turn */
+    else if (!db_is_connected(w->fetch_db))
+        return;
+    else if (run != asked(w) || !w->fetch_open)
         open_next(w, run);
     else if (run->payload.size == 0 || fits(w, run)) /* the first part tells */
-        w->fetching = worker_fetch_payload(w->db, on_part, w) >= 0;
+        w->fetching = worker_fetch_payload(w->fetch_db, on_part, w) >= 0;
+}
+
+void fetch_look(Worker *w) {
+    if (next(w))
+        fetch_want(w);
+    else if (!w->fetching)
+        fetch_done(w);
+}
+
+void fetch_done(Worker *w) {
+    w->fetch_db = db_free(w->fetch_db);
+    w->fetch_why = (free(w->fetch_why), NULL);
+    w->fetching = w->fetch_open = false;
 }

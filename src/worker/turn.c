@@ -365,6 +365,7 @@ static int on_poll(sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
         w->runs[i]->locked = false;
     runs_return_late(w);
     rest_look(w);
+    fetch_look(w);
     turn_status(w); /* once a second is enough, and as much as the service manager should have to read */
     idle_look(w);
     turn_want(w, false);

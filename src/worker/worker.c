@@ -255,6 +255,7 @@ static int init(Worker *w, int argc, char *argv[]) {
 
 static void done(Worker *w) {
     w->control = control_free(w->control);
+    fetch_done(w);
     session_close(w);
     turn_done(w);
     runs_done(w);

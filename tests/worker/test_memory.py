@@ -110,6 +110,19 @@ def test_payloads_larger_than_the_budget_come_one_after_the_other(mill: Mill) ->
     assert peak(worker) - before < 32 * MIB
 
 
+@pytest.mark.long
+def test_signs_of_life_do_not_wait_for_a_payload(mill: Mill) -> None:
+    """The server takes longer to make its text than a worker waits for an answer."""
+    mill.handler("t", "wc -c")
+    mill.handler("long", "sleep 10")
+    worker = mill.start("w", "--grace", "3s")
+    long = mill.submit("long")
+    submit_large(mill, 60_000_000, 2)
+    assert mill.ended(long, within=120)["attempt"] == 1
+    assert [result for result in all_ended(mill) if result] == [60_000_002] * 2
+    assert "no answer of the server" not in worker.log
+
+
 def test_payloads_within_the_budget_are_here_together(mill: Mill) -> None:
     mill.handler("t", "echo start >>$J; while [ $(grep -c start $J) -lt 3 ]; do sleep 0.05; done; wc -c")
     mill.start()
@@ -164,4 +177,4 @@ def test_a_payload_whose_session_is_lost_on_the_way_is_fetched_again(mill: Mill)
         submit_large(mill, 3_000_000)
         trap.wait().cut()
         assert all_ended(mill) == [3_000_002]
-        worker.wait_log("Waiting for the database")
+        worker.wait_log("Cannot fetch payloads now")
