@@ -89,7 +89,8 @@ BEGIN
     RETURN false;
   END IF;
   PERFORM pgmill.fold(pgmill.abandoned_queues());
-  DELETE FROM pgmill.acts WHERE at < clock_timestamp() - interval '1 hour';  -- none is sent again after a minute
+  DELETE FROM pgmill.acts WHERE id IN (  -- none is sent again after a minute
+    SELECT id FROM pgmill.acts WHERE at < clock_timestamp() - interval '1 hour' ORDER BY at LIMIT 10000 FOR UPDATE SKIP LOCKED);
   DELETE FROM pgmill.idempotency WHERE (scope, key) IN (
     SELECT scope, key FROM pgmill.idempotency WHERE expires_at <= clock_timestamp()
     ORDER BY expires_at LIMIT 10000 FOR UPDATE SKIP LOCKED);
