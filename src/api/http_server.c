@@ -131,9 +131,9 @@ static void on_connection(void *userdata, struct MHD_Connection *connection, voi
     if (code == MHD_CONNECTION_NOTIFY_STARTED)
         *context = connection_new(l, connection);
     else if (c) {
-        if (l->server->deadlines.count >= l->server->limits.connections_max)
-            http_listener_kick(
-                l); /* libmicrohttpd, which accepts none at its limit, takes that up again when it is run next */
+        /* libmicrohttpd, which accepts none at its limit, or after it had no descriptor for one, takes that up again when it
+         * is run next. */
+        http_listener_kick(l);
         deadline_end(&c->deadline);
         admission_leave(&l->server->admission, c->address);
         free(c);
