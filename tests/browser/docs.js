@@ -18,7 +18,7 @@ try {
   await page.goto(`${origin}/docs`);
   await page.locator("rapi-doc #overview").waitFor();
   seen.operations = await page.locator("rapi-doc .expanded-endpoint-body").evaluateAll((all) => all.map((element) =>
-    element.textContent.replace(/\s+/g, " ").match(/ ((?:get|put|post|patch) \/\S*)/)?.[1]));
+    element.textContent.replace(/\s+/g, " ").match(/ ((?:get|put|post|patch|delete) \/\S*)/)?.[1]));
   await page.screenshot({ path: `${screenshots}.png` });
 
   const submit = page.locator("rapi-doc [id='post-/api/tasks/']");
