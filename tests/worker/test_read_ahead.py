@@ -162,13 +162,15 @@ def test_others_are_told_first(mill: Mill) -> None:
 def test_one_that_is_no_longer_its_worker_s_does_not_begin(mill: Mill, busy: tuple[Process, list[uuid.UUID]]) -> None:
     """As after a failover to a server that never saw the claim."""
     worker, ids = busy
-    mill.db.execute("UPDATE pgmill.tasks SET state = 'ready', ready = true, worker = NULL, attempt = 0 WHERE id = %s",
-                    [ids[1]])
-    mill.db.execute("UPDATE pgmill.heartbeats SET held = array_remove(held, %s)", [ids[1]])
-    mill.db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgmill-worker@w'")
+    with mill.db.transaction():  # the worker's session does nothing in between
+        mill.db.execute("UPDATE pgmill.heartbeats SET held = array_remove(held, %s)", [ids[1]])
+        mill.db.execute("UPDATE pgmill.tasks SET state = 'ready', ready = true, worker = NULL, attempt = 0 WHERE id = %s",
+                        [ids[1]])
+        mill.db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgmill-worker@w'")
     worker.wait_for(lambda: worker.log.count("Ready as worker") == 2, "session")
     mill.db.execute("SELECT pgmill.cancel(%s)", [ids[0]])
     assert mill.ended(ids[1])["attempt"] == 1
+    worker.wait_log(f"{ids[1]}: Completed")
     assert worker.log.count(f"{ids[1]}: Attempt 1") == 1
 
 
