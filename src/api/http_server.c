@@ -203,15 +203,15 @@ static void listener_close(Listener *l) {
 }
 
 static void listener_free(Listener *l) {
-    sd_event_source_disable_unref(l->io);
-    sd_event_source_disable_unref(l->timer);
-    sd_event_source_disable_unref(l->defer);
+    sd_event_source_disable_unref(l->io); /* before its descriptor is closed */
     if (l->daemon) {
         listener_close(l);
         for (unsigned i = 0; i < 3; i++)
             (void) MHD_run(l->daemon); /* resumed connections send what they have */
         MHD_stop_daemon(l->daemon);
     }
+    sd_event_source_disable_unref(l->timer); /* connections that ended just now have kicked */
+    sd_event_source_disable_unref(l->defer);
     free(l);
 }
 
