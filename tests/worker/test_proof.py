@@ -86,7 +86,7 @@ def test_doubt_that_repeats_waits_longer_and_longer(doubt: Doubt, run: Callable[
         pid, since = eventually(lambda: (w := doubt.waiting("pgmill-worker")) and w[1] not in times and w)
         times.append(since)
         doubt.db.execute("SELECT pg_cancel_backend(%s)", [pid])
-    assert (times[-1] - times[0]).total_seconds() > 1  # 100 ms, doubled each time
+    assert (times[-1] - times[0]).total_seconds() > 0.5  # 100 ms, doubled each time; two or three of them a try
     doubt.end()
     assert mill.ended(id)["attempt"] == 1
     assert len(mill.runs()) == 1
